@@ -1,0 +1,31 @@
+//! The SFTP extensions by which the machines of a pair speak to each other, and what they carry.
+//!
+//! Only a session of the pair's own key may use them; to everybody else they are unknown.
+
+use serde::{Deserialize, Serialize};
+
+use crate::node::Role;
+
+/// Who are you? The body is one's own [`Hello`] as JSON; the answer is EXTENDED_REPLY with the other's.
+pub const HELLO: &str = "hello@sftp-ha";
+
+/// Take these accounts. The body is the path (a string on the wire) of a file below `/.pair/stage/` that holds the
+/// accounts as JSON; the answer is a STATUS. The receiver removes the file.
+pub const ACCOUNTS: &str = "accounts@sftp-ha";
+
+/// The BLAKE3 hash of a part of a file. The body is its path, an offset and a length (u64 each; length 0 means: to the
+/// end). The answer is EXTENDED_REPLY: 32 bytes of hash and the number of bytes hashed (u64).
+pub const DIGEST: &str = "digest@sftp-ha";
+
+/// What a machine says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The pair's public name.
+    pub pair: String,
+    /// The machine's id.
+    pub node: String,
+    /// What it is for.
+    pub role: Role,
+    /// The program's version.
+    pub version: String,
+}

@@ -1,0 +1,22 @@
+//! What the programs of a pair, and its two machines, must agree on, and nothing else.
+//!
+//! A file enters this crate when two programs need it and leaves when one does. Nothing here decides what to copy, whom
+//! to let in or where a byte is stored.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod exit;
+
+pub mod config;
+pub mod health;
+pub mod logging;
+pub mod shutdown;
+
+pub mod keys;
+pub mod node;
+pub mod secret;
+pub mod volume;
+
+pub mod client;
+pub mod extension;
+pub mod wire;
