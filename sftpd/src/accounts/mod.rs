@@ -1,0 +1,202 @@
+//! Accounts: who may log in, how, and to which folder.
+//!
+//! A snapshot that is swapped whole. It comes out of users.yaml (see [`users_file`]) or, on a standby, from the master;
+//! it holds hashes only, and is kept in `/state/accounts.json` so that the last good accounts outlive everything.
+
+pub mod password;
+mod positions;
+pub mod users_file;
+
+pub use positions::Position;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pair::exit::usage;
+use pair::node::replace_file;
+use russh::keys::PublicKey;
+use serde::{Deserialize, Serialize};
+
+/// The folder of every admin, and the name that no other account's folder can have.
+pub const ADMIN_HOME: &str = "admin";
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Its label in users.yaml.
+    pub label: String,
+    /// The login name.
+    pub name: String,
+    /// The password as a PHC string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_hash: Option<String>,
+    /// Public keys that log in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_keys: Vec<PublicKey>,
+    /// Its folder, relative to the data folder.
+    pub home: String,
+    /// Whether it may change users.yaml.
+    #[serde(default)]
+    pub admin: bool,
+    /// Whether it may only read.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Whether it is kept out.
+    #[serde(default)]
+    pub disabled: bool,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// All accounts at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    /// Counts the changes; the standby has the same number.
+    pub generation: u64,
+    /// BLAKE3 of the users.yaml that they came from, as it is stored: tells whether another hand changed it.
+    pub users_yaml: Option<String>,
+    by_name: BTreeMap<String, Arc<Account>>,
+}
+
+/// The file form of [`Accounts`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    generation: u64,
+    #[serde(default)]
+    users_yaml: Option<String>,
+    accounts: Vec<Account>,
+}
+
+impl Accounts {
+    /// A snapshot.
+    pub fn new(generation: u64, accounts: impl IntoIterator<Item = Account>) -> Accounts {
+        let by_name = accounts.into_iter().map(|account| (account.name.clone(), Arc::new(account))).collect();
+        Accounts { generation, users_yaml: None, by_name }
+    }
+
+    /// The account with a login name, disabled or not.
+    pub fn get(&self, name: &str) -> Option<&Arc<Account>> {
+        self.by_name.get(name)
+    }
+
+    /// The account with a login name, if it may log in.
+    pub fn enabled(&self, name: &str) -> Option<&Arc<Account>> {
+        self.get(name).filter(|account| !account.disabled)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.by_name.values()
+    }
+
+    /// What changed from `before` to here, a line each, in the words of the result file.
+    pub fn changes_since(&self, before: &Accounts) -> Vec<String> {
+        let names: std::collections::BTreeSet<&String> = self.by_name.keys().chain(before.by_name.keys()).collect();
+        names
+            .into_iter()
+            .filter_map(|name| match (before.get(name), self.get(name)) {
+                (None, Some(_)) => Some(format!("+ {name}")),
+                (Some(_), None) => Some(format!("- {name}")),
+                (Some(old), Some(new)) if old != new => Some(format!("~ {name}: {}", differences(old, new).join(", "))),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Reads the form in which accounts are kept and travel.
+    pub fn from_json(text: &[u8]) -> anyhow::Result<Accounts> {
+        let stored: Stored = serde_json::from_slice(text)?;
+        Ok(Accounts { users_yaml: stored.users_yaml, ..Accounts::new(stored.generation, stored.accounts) })
+    }
+
+    /// The form in which accounts are kept and travel.
+    pub fn to_json(&self) -> anyhow::Result<Vec<u8>> {
+        let accounts = self.iter().map(|account| Account::clone(account)).collect();
+        Ok(serde_json::to_vec_pretty(&Stored {
+            generation: self.generation,
+            users_yaml: self.users_yaml.clone(),
+            accounts,
+        })?)
+    }
+
+    /// Reads the kept accounts; `None` before the first start.
+    pub fn load(state: &Path) -> anyhow::Result<Option<Accounts>> {
+        let path = path(state);
+        match std::fs::read(&path) {
+            Ok(text) => Accounts::from_json(&text)
+                .map(Some)
+                .map_err(|error| usage(format!("the kept accounts {} cannot be read: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(usage(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+
+    /// Keeps the accounts, durably.
+    pub fn save(&self, state: &Path) -> anyhow::Result<()> {
+        replace_file(&path(state), &self.to_json()?, 0o600)
+    }
+}
+
+fn path(state: &Path) -> PathBuf {
+    state.join("accounts.json")
+}
+
+fn differences(old: &Account, new: &Account) -> Vec<&'static str> {
+    let mut differences = Vec::new();
+    let mut note = |different: bool, text| {
+        if different {
+            differences.push(text);
+        }
+    };
+    note(old.password_hash != new.password_hash, "new password");
+    note(old.public_keys != new.public_keys, "new keys");
+    note(old.home != new.home, "new home");
+    note(old.admin != new.admin, if new.admin { "admin now" } else { "no admin any more" });
+    note(old.read_only != new.read_only, if new.read_only { "read-only now" } else { "may write now" });
+    note(old.disabled != new.disabled, if new.disabled { "disabled" } else { "enabled" });
+    note(old.comment != new.comment || old.label != new.label, "new comment or label");
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str) -> Account {
+        Account {
+            label: "1".into(),
+            name: name.into(),
+            password_hash: Some("$argon2id$x".into()),
+            public_keys: vec![],
+            home: name.into(),
+            admin: false,
+            read_only: false,
+            disabled: false,
+            comment: None,
+        }
+    }
+
+    #[test]
+    fn accounts_are_kept_and_read_back() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(Accounts::load(state.path()).unwrap().is_none());
+        Accounts::new(7, [account("alice")]).save(state.path()).unwrap();
+        let loaded = Accounts::load(state.path()).unwrap().unwrap();
+        assert_eq!((loaded.generation, loaded.get("alice").unwrap().as_ref()), (7, &account("alice")));
+        std::fs::write(path(state.path()), "{").unwrap();
+        assert!(Accounts::load(state.path()).unwrap_err().to_string().contains("accounts.json"));
+    }
+
+    #[test]
+    fn changes_are_told_a_line_each() {
+        let before = Accounts::new(1, [account("alice"), account("bob")]);
+        let bob = Account { disabled: true, password_hash: None, ..account("bob") };
+        let after = Accounts::new(2, [bob, account("carol")]);
+        assert_eq!(after.changes_since(&before), ["- alice", "~ bob: new password, disabled", "+ carol"]);
+        assert!(after.changes_since(&after).is_empty());
+    }
+}

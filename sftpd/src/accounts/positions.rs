@@ -1,0 +1,175 @@
+//! Where things stand in a users.yaml: line and column of every label and field, and the bytes of every plain scalar.
+//!
+//! serde_yaml tells what the file means; this tells where. Both read the same text, and whatever they could disagree on
+//! is caught by reading the masked file again ([`super::users_file::masked`]).
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+/// A place in the file, both counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+/// A scalar value and where it stands.
+#[derive(Clone, Debug)]
+pub struct Scalar {
+    /// Where it begins.
+    pub position: Position,
+    /// Its bytes in the file, quotes left out.
+    pub bytes: Range<usize>,
+    /// How it is written.
+    pub style: Style,
+}
+
+/// How a scalar is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Without quotes: what it says is its own text.
+    Plain,
+    /// In single or double quotes.
+    Quoted,
+    /// As a block (`|` or `>`).
+    Block,
+}
+
+/// Where everything in a users.yaml stands.
+#[derive(Debug, Default)]
+pub struct Positions {
+    labels: HashMap<String, Position>,
+    fields: HashMap<(String, String), Scalar>,
+}
+
+impl Positions {
+    /// Reads the positions. A text that is no YAML gives those up to its first mistake.
+    pub fn of(text: &str) -> Positions {
+        let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        let mut walk = Walk { positions: Positions::default(), path: Vec::new(), bytes, text };
+        for event in Parser::new_from_str(text) {
+            match event {
+                Ok((event, span)) => walk.event(&event, span),
+                Err(_) => break,
+            }
+        }
+        walk.positions
+    }
+
+    /// Where a user's label stands.
+    pub fn label(&self, label: &str) -> Position {
+        self.labels.get(label).copied().unwrap_or_default()
+    }
+
+    /// Where a user's field stands; where it has none, its label.
+    pub fn field(&self, label: &str, field: &str) -> Position {
+        self.scalar(label, field).map_or_else(|| self.label(label), |scalar| scalar.position)
+    }
+
+    /// A user's scalar field.
+    pub fn scalar(&self, label: &str, field: &str) -> Option<&Scalar> {
+        self.fields.get(&(label.to_owned(), field.to_owned()))
+    }
+}
+
+/// What the walk is inside of. A mapping remembers the key whose value comes next.
+enum Level {
+    Mapping { key: Option<String> },
+    Sequence,
+}
+
+struct Walk<'a> {
+    positions: Positions,
+    path: Vec<Level>,
+    bytes: Vec<usize>,
+    text: &'a str,
+}
+
+impl Walk<'_> {
+    fn event(&mut self, event: &Event<'_>, span: Span) {
+        match event {
+            Event::MappingStart(..) => self.path.push(Level::Mapping { key: None }),
+            Event::SequenceStart(..) => self.path.push(Level::Sequence),
+            Event::MappingEnd | Event::SequenceEnd => {
+                self.path.pop();
+                self.value_is_over();
+            }
+            Event::Alias(_) => self.value_is_over(),
+            Event::Scalar(value, style, ..) => self.scalar(value, *style, span),
+            _ => {}
+        }
+    }
+
+    fn scalar(&mut self, value: &str, style: ScalarStyle, span: Span) {
+        let position = Position { line: span.start.line(), column: span.start.col() + 1 };
+        match self.path.as_mut_slice() {
+            [Level::Mapping { key: Some(users) }, Level::Mapping { key: key @ None }] if users == "users" => {
+                self.positions.labels.insert(value.to_owned(), position);
+                *key = Some(value.to_owned());
+            }
+            [.., Level::Mapping { key: key @ None }] => *key = Some(value.to_owned()),
+            [
+                Level::Mapping { key: Some(users) },
+                Level::Mapping { key: Some(label) },
+                Level::Mapping { key: Some(field) },
+            ] if users == "users" => {
+                let place = (label.clone(), field.clone());
+                let scalar = scalar_at(&self.bytes, self.text, style, span, position);
+                self.positions.fields.insert(place, scalar);
+                self.value_is_over();
+            }
+            _ => self.value_is_over(),
+        }
+    }
+
+    fn value_is_over(&mut self) {
+        if let Some(Level::Mapping { key }) = self.path.last_mut() {
+            *key = None;
+        }
+    }
+}
+
+fn scalar_at(bytes: &[usize], text: &str, style: ScalarStyle, span: Span, position: Position) -> Scalar {
+    let at = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
+    let (mut start, mut end) = (at(span.start.index()), at(span.end.index()));
+    let style = match style {
+        ScalarStyle::Plain => Style::Plain,
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
+        ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+    };
+    // A plain scalar's span may reach to the comment or line end behind it.
+    let written = text.get(start..end).unwrap_or_default();
+    end = start + written.trim_end().len();
+    if style == Style::Quoted && end > start + 1 {
+        start += 1;
+        end -= 1;
+    }
+    Scalar { position, bytes: start..end, style }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_fields_are_found_with_line_column_and_bytes() {
+        let text = "# é comment\nusers:\n  ADMIN:\n    name: \"admin\"\n    password: 0123  # secret\n  1: {name: 'a', password: 'it''s', \
+                    public_keys: [x, y]}\n";
+        let positions = Positions::of(text);
+        assert_eq!(positions.label("ADMIN"), Position { line: 3, column: 3 });
+        assert_eq!(positions.field("ADMIN", "name"), Position { line: 4, column: 11 });
+        assert_eq!(positions.field("ADMIN", "missing"), Position { line: 3, column: 3 });
+        let written = |label, field| {
+            let scalar = positions.scalar(label, field).unwrap();
+            (&text[scalar.bytes.clone()], scalar.style)
+        };
+        assert_eq!(written("ADMIN", "password"), ("0123", Style::Plain));
+        assert_eq!(written("1", "password"), ("it''s", Style::Quoted));
+        assert_eq!(written("ADMIN", "name"), ("admin", Style::Quoted));
+        assert!(positions.scalar("1", "public_keys").is_none());
+    }
+}

@@ -1,0 +1,544 @@
+//! users.yaml: parsed, checked, and masked.
+//!
+//! Parsing yields accounts or mistakes, each with line and column; there is no half-accepted file. A plain password is
+//! never kept: in the stored file its bytes are overwritten by a mask of the same length ([`MASK`]), so that the file
+//! keeps its size, comments and order. No I/O, no hashing here.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use russh::keys::PublicKey;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_yaml::Value;
+
+use super::positions::{Position, Positions, Style};
+use super::{ADMIN_HOME, Account, Accounts, password};
+
+/// The largest users.yaml, in bytes.
+pub const BYTES_MAX: usize = 1024 * 1024;
+
+/// What stands for a password that is kept elsewhere: as many of these as the password had bytes. It is valid YAML with
+/// or without quotes. In an uploaded file it means "unchanged".
+pub const MASK: char = '^';
+
+/// Brackets open at once, in the whole text. The format needs three; the parser's time grows with the square of them.
+const BRACKETS_MAX: i64 = 1000;
+
+/// One mistake in a users.yaml.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where.
+    pub position: Position,
+    /// What, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "users.yaml:{}:{}: {}", self.position.line, self.position.column, self.text)
+    }
+}
+
+/// A password as the file gives it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// None: only keys log in.
+    None,
+    /// Plain text, to be hashed.
+    Plain(String),
+    /// Already a hash.
+    Hash(String),
+    /// To be drawn and shown once.
+    Generate,
+    /// As before.
+    Unchanged,
+}
+
+/// A user as the file gives it.
+#[derive(Clone)]
+pub struct User {
+    /// The account, its password still missing.
+    pub account: Account,
+    /// The password as written.
+    pub password: Password,
+}
+
+/// Reads a users.yaml. `before` tells which accounts have a password that a mask can stand for.
+pub fn parse(text: &str, before: &Accounts) -> Result<Vec<User>, Vec<Mistake>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    refuse_deep_nesting(text)?;
+    let file: RawFile = serde_yaml::from_str(text).map_err(|error| vec![from_yaml(&error)])?;
+    let positions = Positions::of(text);
+    let mut check = Check { text, positions: &positions, before, mistakes: Vec::new() };
+    let users: Vec<User> = file.users.0.into_iter().map(|(label, raw)| check.user(label, raw)).collect();
+    check.names(&users);
+    check.homes(&users);
+    if !users.iter().any(|user| user.account.admin && !user.account.disabled) {
+        check.mistake(Position { line: 1, column: 1 }, "no admin is left: one user needs `admin: true`".into());
+    }
+    let mut mistakes = check.mistakes;
+    mistakes.sort_by_key(|mistake| mistake.position);
+    if mistakes.is_empty() { Ok(users) } else { Err(mistakes) }
+}
+
+/// The file with every plain password overwritten by its mask. Refused where that cannot be done safely.
+pub fn masked(text: &str, before: &Accounts) -> Result<String, Vec<Mistake>> {
+    let users = parse(text, before)?;
+    let marked = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let positions = Positions::of(marked);
+    let mut bytes = marked.as_bytes().to_vec();
+    for user in users.iter().filter(|user| matches!(user.password, Password::Plain(_) | Password::Generate)) {
+        let scalar = positions.scalar(&user.account.label, "password");
+        let Some(scalar) = scalar.filter(|scalar| scalar.style != Style::Block && !scalar.bytes.is_empty()) else {
+            return Err(vec![unmaskable(&positions, user)]);
+        };
+        if let Some(written) = bytes.get_mut(scalar.bytes.clone()) {
+            written.fill(MASK as u8);
+        }
+    }
+    let masked = String::from_utf8(bytes).unwrap_or_default();
+    // Read again, with everybody's password known: each masked one must read as unchanged, and all else as before.
+    let everybody = Accounts::new(0, users.iter().map(|user| with_any_hash(&user.account)));
+    let again = parse(&masked, &everybody)?;
+    for (user, again) in users.iter().zip(&again) {
+        let expected = match &user.password {
+            Password::Plain(_) | Password::Generate => &Password::Unchanged,
+            other => other,
+        };
+        if user.account != again.account || *expected != again.password {
+            return Err(vec![unmaskable(&positions, user)]);
+        }
+    }
+    let mark = &text[..text.len() - marked.len()];
+    Ok(format!("{mark}{masked}"))
+}
+
+fn refuse_deep_nesting(text: &str) -> Result<(), Vec<Mistake>> {
+    let mut open = 0;
+    for (number, line) in text.lines().enumerate() {
+        for byte in line.bytes() {
+            open += match byte {
+                b'[' | b'{' => 1,
+                b']' | b'}' => -1,
+                _ => 0,
+            };
+            if open > BRACKETS_MAX {
+                let position = Position { line: number + 1, column: 1 };
+                return Err(vec![Mistake { position, text: "too many brackets are open at once".into() }]);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unmaskable(positions: &Positions, user: &User) -> Mistake {
+    Mistake {
+        position: positions.field(&user.account.label, "password"),
+        text: "write the password on one line, in quotes, without anchors: it could not be masked".into(),
+    }
+}
+
+fn with_any_hash(account: &Account) -> Account {
+    Account { password_hash: Some("$".into()), ..account.clone() }
+}
+
+fn from_yaml(error: &serde_yaml::Error) -> Mistake {
+    let position = error.location().map_or(Position { line: 1, column: 1 }, |location| Position {
+        line: location.line(),
+        column: location.column(),
+    });
+    let text = error.to_string();
+    let text = text.split_once(" at line ").map_or(text.as_str(), |(text, _)| text).to_owned();
+    Mistake { position, text }
+}
+
+/// Checks one file, collecting mistakes.
+struct Check<'a> {
+    text: &'a str,
+    positions: &'a Positions,
+    before: &'a Accounts,
+    mistakes: Vec<Mistake>,
+}
+
+impl Check<'_> {
+    fn mistake(&mut self, position: Position, text: String) {
+        self.mistakes.push(Mistake { position, text });
+    }
+
+    fn wrong(&mut self, label: &str, field: &str, text: String) {
+        self.mistake(self.positions.field(label, field), text);
+    }
+
+    fn user(&mut self, label: String, raw: RawUser) -> User {
+        let name = self.as_written(&label, "name", raw.name);
+        if let Err(reason) = check_name(&name) {
+            self.wrong(&label, "name", format!("the name {name:?} {reason}"));
+        }
+        let password = self.password(&label, &name, raw.password);
+        let public_keys = self.public_keys(&label, &raw.public_keys);
+        if password == Password::None && public_keys.is_empty() && raw.public_keys.is_empty() {
+            self.wrong(&label, "name", format!("{name} could never log in: give it a password or public_keys"));
+        }
+        let home = self.home(&label, &name, raw.admin, raw.home);
+        let account = Account {
+            label,
+            name,
+            password_hash: None,
+            public_keys,
+            home,
+            admin: raw.admin,
+            read_only: raw.read_only,
+            disabled: raw.disabled,
+            comment: raw.comment,
+        };
+        User { account, password }
+    }
+
+    /// A scalar's own text: `0123` without quotes is what the admin typed, not the number 123.
+    fn as_written(&self, label: &str, field: &str, scalar: Scalar) -> String {
+        match self.positions.scalar(label, field) {
+            Some(at) if at.style == Style::Plain && !scalar.is_text => {
+                self.text.get(at.bytes.clone()).unwrap_or(&scalar.text).to_owned()
+            }
+            _ => scalar.text,
+        }
+    }
+
+    fn password(&mut self, label: &str, name: &str, raw: Option<Scalar>) -> Password {
+        let Some(raw) = raw else {
+            return Password::None;
+        };
+        let text = self.as_written(label, "password", raw);
+        if text.is_empty() {
+            self.wrong(label, "password", format!("the password of {name} is empty"));
+        } else if text == "generate" {
+            return Password::Generate;
+        } else if text.chars().all(|letter| letter == MASK) {
+            let known = self.before.get(name).is_some_and(|account| account.password_hash.is_some());
+            if !known {
+                let text =
+                    format!("{name} has no password yet that `{MASK}{MASK}{MASK}` could stand for: write a new one");
+                self.wrong(label, "password", text);
+            }
+            return Password::Unchanged;
+        } else if password::is_usable_hash(&text) {
+            return Password::Hash(text);
+        } else if looks_like_a_hash(&text) {
+            let text = "this hash cannot be used: argon2 hashes are taken ($argon2id$v=19$…), or the password itself";
+            self.wrong(label, "password", text.into());
+        } else if text.chars().any(char::is_control) {
+            self.wrong(label, "password", format!("the password of {name} holds a control character"));
+        }
+        Password::Plain(text)
+    }
+
+    fn public_keys(&mut self, label: &str, keys: &[String]) -> Vec<PublicKey> {
+        let mut parsed = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            match parse_public_key(key) {
+                Ok(key) => parsed.push(key),
+                Err(reason) => {
+                    let text = format!("public key {} {reason}", number + 1);
+                    self.wrong(label, "public_keys", text);
+                }
+            }
+        }
+        parsed
+    }
+
+    fn home(&mut self, label: &str, name: &str, admin: bool, home: Option<String>) -> String {
+        if admin {
+            if home.as_deref().is_some_and(|home| home != ADMIN_HOME) {
+                self.wrong(label, "home", format!("an admin's home is always {ADMIN_HOME}: leave it out"));
+            }
+            return ADMIN_HOME.into();
+        }
+        let home = home.unwrap_or_else(|| name.to_owned());
+        if let Some(reason) = home.split('/').find_map(|component| check_name(component).err()) {
+            self.wrong(label, "home", format!("the home {home:?} {reason}"));
+        } else if home.split('/').next() == Some(ADMIN_HOME) {
+            self.wrong(label, "home", format!("the home {home:?} is the admin folder: give {name} another `home`"));
+        }
+        home
+    }
+
+    fn names(&mut self, users: &[User]) {
+        let mut first: HashMap<&str, &str> = HashMap::new();
+        for user in users {
+            let (name, label) = (user.account.name.as_str(), user.account.label.as_str());
+            match first.get(name) {
+                None => {
+                    first.insert(name, label);
+                }
+                Some(other) => {
+                    let line = self.positions.field(other, "name").line;
+                    self.wrong(
+                        label,
+                        "name",
+                        format!("two accounts have the name {name:?} (the other on line {line})"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn homes(&mut self, users: &[User]) {
+        // Sorted by components, a home stands right before those inside it.
+        let mut homes: Vec<(Vec<&str>, &User)> =
+            users.iter().map(|user| (user.account.home.split('/').collect(), user)).collect();
+        homes.sort_by(|(home, _), (other, _)| home.cmp(other));
+        let mut outer: Option<(&[&str], &User)> = None;
+        for (home, user) in &homes {
+            match outer {
+                Some((outer_home, outer_user)) if home.len() > outer_home.len() && home.starts_with(outer_home) => {
+                    let text = format!(
+                        "the home {:?} is inside {:?}, the home of {}",
+                        user.account.home, outer_user.account.home, outer_user.account.name
+                    );
+                    self.wrong(&user.account.label, "home", text);
+                }
+                _ => outer = Some((home, user)),
+            }
+        }
+    }
+}
+
+fn looks_like_a_hash(text: &str) -> bool {
+    ["$argon2", "$1$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$"].iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// What a login name or a component of a home must not be.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        Err("is empty")
+    } else if name.len() > 64 {
+        Err("is longer than 64 bytes")
+    } else if name.starts_with('.') {
+        Err("begins with a dot")
+    } else if name.chars().any(|letter| letter == '/' || letter == '\\') {
+        Err("holds a slash or backslash")
+    } else if name.chars().any(char::is_control) {
+        Err("holds a control character")
+    } else if name.trim() != name {
+        Err("begins or ends with a space")
+    } else {
+        Ok(())
+    }
+}
+
+fn parse_public_key(text: &str) -> Result<PublicKey, String> {
+    if text.contains("PRIVATE KEY") || text.contains("PuTTY-User-Key-File") {
+        return Err("is a private key: keep it secret, and give the line of the .pub file \
+                    (PuTTYgen shows it as \"Public key for pasting\")"
+            .into());
+    }
+    if text.contains("BEGIN SSH2 PUBLIC KEY") {
+        return Err("is in RFC 4716 form: convert it with ssh-keygen -i -f FILE".into());
+    }
+    PublicKey::from_openssh(text.trim())
+        .map_err(|_| "cannot be read: a line such as \"ssh-ed25519 AAAA… name\" is taken".into())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    users: RawUsers,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUser {
+    name: Scalar,
+    password: Option<Scalar>,
+    #[serde(default)]
+    public_keys: Vec<String>,
+    home: Option<String>,
+    #[serde(default)]
+    admin: bool,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    disabled: bool,
+    comment: Option<String>,
+}
+
+/// Users under their labels, in order. Unlike a map, it refuses a label that comes twice.
+struct RawUsers(Vec<(String, RawUser)>);
+
+impl<'de> Deserialize<'de> for RawUsers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawUsers, D::Error> {
+        struct Users;
+        impl<'de> Visitor<'de> for Users {
+            type Value = RawUsers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("users under labels, each with at least a `name`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawUsers, A::Error> {
+                let mut users: Vec<(String, RawUser)> = Vec::new();
+                let mut labels = std::collections::HashSet::new();
+                while let Some(label) = map.next_key::<Scalar>()? {
+                    if !labels.insert(label.text.clone()) {
+                        return Err(A::Error::custom(format!("the label {} comes twice", label.text)));
+                    }
+                    users.push((label.text, map.next_value()?));
+                }
+                Ok(RawUsers(users))
+            }
+        }
+        deserializer.deserialize_map(Users)
+    }
+}
+
+/// A scalar of any type, taken as text.
+struct Scalar {
+    text: String,
+    is_text: bool,
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scalar, D::Error> {
+        let plain = |text: String| Ok(Scalar { text, is_text: false });
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Scalar { text, is_text: true }),
+            Value::Number(number) => plain(number.to_string()),
+            Value::Bool(bool) => plain(bool.to_string()),
+            Value::Null => plain(String::new()),
+            _ => Err(D::Error::custom("a text or a number belongs here")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: &str = "users:\n  ADMIN:\n    name: \"admin\"\n    password: \"35oi3g4l3he\"\n    admin: true\n  1:\n    name: \"EPuser\"\n    \
+                        password: \"1234\"\n";
+
+    fn mistakes(text: &str) -> Vec<String> {
+        parse(text, &Accounts::default()).err().unwrap_or_default().iter().map(Mistake::to_string).collect()
+    }
+
+    fn with(user: &str) -> String {
+        format!("users:\n  A: {{name: admin, password: secret, admin: true}}\n{user}")
+    }
+
+    #[test]
+    fn the_seed_form_is_read() {
+        let users = parse(SEED, &Accounts::default()).unwrap_or_default();
+        let homes: Vec<_> = users.iter().map(|user| (user.account.name.as_str(), user.account.home.as_str())).collect();
+        assert_eq!(homes, [("admin", "admin"), ("EPuser", "EPuser")]);
+        assert!(users[1].password == Password::Plain("1234".into()));
+        assert!(users[0].account.admin && !users[1].account.admin);
+    }
+
+    #[test]
+    fn a_scalar_is_taken_as_it_is_written() {
+        for written in ["0123", "1e5", "1234", "yes", "0x1F", "1.50", "~x", "\"0123\""] {
+            let users = parse(&with(&format!("  1: {{name: a, password: {written}}}\n")), &Accounts::default());
+            assert!(
+                users.unwrap_or_default()[1].password == Password::Plain(written.trim_matches('"').into()),
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_with_line_and_column() {
+        let cases = [
+            ("", "users.yaml:1:1: missing field `users`"),
+            ("users:\n  A:\n    nam: x\n", "users.yaml:3:5: users.A: unknown field `nam`"),
+            ("users: [", "users.yaml:"),
+            (
+                &with("  1: {name: a, password: x}\n  2: {name: a, password: y}\n"),
+                "users.yaml:4:13: two accounts have the name \"a\" (the other on line 3)",
+            ),
+            (&with("  1: {name: a, password: x}\n  1: {name: b, password: y}\n"), "the label 1 comes twice"),
+            (&with("  1: {name: a, password: \"\"}\n"), "users.yaml:3:26: the password of a is empty"),
+            (&with("  1: {name: a}\n"), "could never log in"),
+            (
+                &with("  1: {name: a, password: x, home: ../b}\n"),
+                "users.yaml:3:35: the home \"../b\" begins with a dot",
+            ),
+            (&with("  1: {name: a, password: x, home: /b}\n"), "is empty"),
+            (&with("  1: {name: a, password: x, home: .pair}\n"), "begins with a dot"),
+            (
+                &with("  1: {name: a, password: x, home: b}\n  2: {name: c, password: x, home: b/c}\n"),
+                "is inside \"b\", the home of a",
+            ),
+            (&with("  1: {name: x, password: x, home: admin}\n"), "is the admin folder"),
+            (&with("  1: {name: a/b, password: x}\n"), "holds a slash"),
+            (&with("  1: {name: \"a\\0\", password: x}\n"), "control character"),
+            (&with("  1: {name: a, password: ^^^^}\n"), "write a new one"),
+            (&with("  1: {name: a, password: $6$salt$hash}\n"), "this hash cannot be used"),
+            (&with("  1: {name: a, public_keys: [ssh-nonsense]}\n"), "public key 1 cannot be read"),
+            (&with("  1: {name: a, public_keys: [\"-----BEGIN OPENSSH PRIVATE KEY-----\"]}\n"), "is a private key"),
+            ("users:\n  1: {name: a, password: x}\n", "no admin is left"),
+            ("users:\n  A: {name: admin, password: x, admin: true, disabled: true}\n", "no admin is left"),
+            ("users:\n  A: {name: admin, password: x, admin: maybe}\n", "users.yaml:2:"),
+        ];
+        for (text, expected) in cases {
+            let mistakes = mistakes(text);
+            assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{text}\n{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn two_accounts_may_share_a_home_and_neighbours_are_not_inside_each_other() {
+        let text = with(
+            "  1: {name: a, password: x, home: b}\n  2: {name: c, password: x, home: b}\n  3: {name: bb, password: x}\n  4: {name: b-b, password: x}\n",
+        );
+        assert_eq!(mistakes(&text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_alias_bomb_and_deep_nesting_are_refused_quickly() {
+        let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
+            + &(b'b'..=b'i')
+                .map(|letter| {
+                    format!("{0}: &{0} [{1}]\n", letter as char, format!("*{},", (letter - 1) as char).repeat(9))
+                })
+                .collect::<String>();
+        assert!(!mistakes(&bomb).is_empty());
+        assert!(!mistakes(&format!("users: {}", "[".repeat(1_000_000))).is_empty());
+    }
+
+    #[test]
+    fn masking_keeps_size_comments_and_order() {
+        let text = "\u{feff}# é our users\r\nusers:\r\n  A:\r\n    name: admin # the boss\r\n    password: 'it''s me'\r\n    admin: true\r\n  1: {name: b, password: 0123} # c\r\n  2: {name: c, password: generate}\r\n";
+        let masked = masked(text, &Accounts::default()).unwrap_or_default();
+        assert_eq!(masked.len(), text.len());
+        assert!(masked.contains("password: '^^^^^^^^'\r\n") && masked.contains("password: ^^^^} # c"), "{masked}");
+        assert!(
+            masked.contains("password: ^^^^^^^^}\r\n") && masked.starts_with("\u{feff}# é our users\r\n"),
+            "{masked}"
+        );
+        assert!(!masked.contains("it''s") && !masked.contains("0123"));
+    }
+
+    #[test]
+    fn a_mask_means_unchanged_and_a_hash_stays() {
+        let hash = password::hash("x").unwrap();
+        let text = format!(
+            "users:\n  A: {{name: admin, password: ^^^^, admin: true}}\n  1: {{name: b, password: \"{hash}\"}}\n"
+        );
+        let account = parse(SEED, &Accounts::default()).unwrap_or_default()[0].account.clone();
+        let before = Accounts::new(1, [Account { password_hash: Some(hash.clone()), ..account }]);
+        let users = parse(&text, &before).unwrap_or_default();
+        assert!(users[0].password == Password::Unchanged && users[1].password == Password::Hash(hash));
+        assert_eq!(masked(&text, &before).unwrap_or_default(), text);
+    }
+
+    #[test]
+    fn a_password_that_cannot_be_masked_in_place_is_refused() {
+        let block = "users:\n  A:\n    name: admin\n    admin: true\n    password: |\n      secret\n";
+        let anchored = "users:\n  A: {name: admin, admin: true, password: &p secret, comment: *p}\n";
+        for text in [block, anchored] {
+            let refused = masked(text, &Accounts::default()).err().unwrap_or_default();
+            assert!(!refused.is_empty(), "{text}");
+        }
+    }
+}

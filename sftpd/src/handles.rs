@@ -1,0 +1,158 @@
+//! What a client holds open, under handles that are short ASCII texts (some clients take handles for text).
+//!
+//! The limit is checked before anything is opened: a refused OPEN must not have cut a file.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::fault::Fault;
+use crate::storage::{Folder, Place, Stage};
+
+/// An open thing.
+#[derive(Debug)]
+pub enum Handle {
+    /// A complete file, for reading.
+    Reading(OwnedFd),
+    /// An upload that CLOSE will publish.
+    Upload(Upload),
+    /// A file that is written in place.
+    InPlace(InPlace),
+    /// A folder being listed.
+    Listing(Listing),
+    /// A users.yaml on its way, in memory only.
+    Draft(Draft),
+    /// A waiting users.yaml being read.
+    DraftReading(Bytes),
+}
+
+/// An upload that CLOSE will publish.
+#[derive(Debug)]
+pub struct Upload {
+    /// Where its bytes are.
+    pub stage: Stage,
+    /// Its name.
+    pub place: Place,
+    /// The path the client gave, for messages and for requests that must wait for the publication.
+    pub path: Vec<u8>,
+    /// Whether something that came under the name meanwhile is an error.
+    pub exclusive: bool,
+    /// Whether writes go to the end.
+    pub append: bool,
+    /// The first failure of a WRITE: an upload with one is never published, whatever the client does next.
+    pub failed: Option<Fault>,
+}
+
+/// A file that is written in place.
+#[derive(Debug)]
+pub struct InPlace {
+    /// The file.
+    pub file: Arc<OwnedFd>,
+    /// The path the client gave.
+    pub path: Vec<u8>,
+    /// Whether writes go to the end.
+    pub append: bool,
+    /// Whether there is something to make durable.
+    pub dirty: bool,
+}
+
+/// A folder being listed.
+#[derive(Debug)]
+pub struct Listing {
+    /// The folder.
+    pub folder: Folder,
+    /// Entries that exist in memory only, still to be told.
+    pub drafts: Vec<(Vec<u8>, u64)>,
+}
+
+/// A users.yaml on its way.
+#[derive(Debug)]
+pub struct Draft {
+    /// Its name in the admin folder.
+    pub name: Vec<u8>,
+    /// What has arrived.
+    pub content: Vec<u8>,
+    /// The first failure of a WRITE.
+    pub failed: Option<Fault>,
+}
+
+/// Everything that one session holds open.
+#[derive(Debug)]
+pub struct Handles {
+    open: HashMap<u32, Handle>,
+    next: u32,
+    max: usize,
+}
+
+impl Handles {
+    /// None yet; `max` at once.
+    pub fn new(max: usize) -> Handles {
+        Handles { open: HashMap::new(), next: 0, max }
+    }
+
+    /// To be asked before anything is opened.
+    pub fn check_room(&self) -> Result<(), Fault> {
+        if self.open.len() < self.max {
+            Ok(())
+        } else {
+            Err(Fault::failure(format!("{} files and folders are open, the most a session can have", self.max)))
+        }
+    }
+
+    /// Takes an open thing in and gives its handle.
+    pub fn insert(&mut self, handle: Handle) -> String {
+        while self.open.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.open.insert(number, handle);
+        number.to_string()
+    }
+
+    /// The thing under a handle.
+    pub fn get(&mut self, handle: &[u8]) -> Result<&mut Handle, Fault> {
+        number(handle).and_then(|number| self.open.get_mut(&number)).ok_or_else(unknown)
+    }
+
+    /// The thing under a handle, which ends.
+    pub fn take(&mut self, handle: &[u8]) -> Result<Handle, Fault> {
+        number(handle).and_then(|number| self.open.remove(&number)).ok_or_else(unknown)
+    }
+
+    /// Whether something is being written.
+    pub fn are_writing(&self) -> bool {
+        self.open.values().any(|handle| matches!(handle, Handle::Upload(_) | Handle::InPlace(_) | Handle::Draft(_)))
+    }
+}
+
+fn number(handle: &[u8]) -> Option<u32> {
+    // The text must be the very one that was given: `07` or `+7` are no handles.
+    let text = std::str::from_utf8(handle).ok()?;
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
+}
+
+fn unknown() -> Fault {
+    Fault::failure("no such handle")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_text_that_was_given_is_a_handle_and_the_limit_holds() {
+        let mut handles = Handles::new(2);
+        let first = handles.insert(Handle::DraftReading(Bytes::new()));
+        let second = handles.insert(Handle::DraftReading(Bytes::new()));
+        assert!(handles.check_room().is_err());
+        for wrong in ["", "00", "+0", "7", "4294967296", "0 "] {
+            assert!(handles.get(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        handles.take(first.as_bytes()).unwrap();
+        assert!(handles.take(first.as_bytes()).is_err());
+        assert!(handles.check_room().is_ok() && handles.get(second.as_bytes()).is_ok());
+    }
+}

@@ -1,0 +1,122 @@
+//! sftpd: the SFTP daemon of a pair.
+//!
+//! The modules stand in the order in which a byte meets them. `run` is the whole program but for its command line, so
+//! that a test can hold several in one process.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod cli;
+pub mod config;
+
+mod daemon;
+mod health;
+mod metrics;
+
+mod listener;
+mod socket;
+
+mod session;
+
+mod channel;
+mod dispatch;
+
+mod fault;
+mod handles;
+mod requests;
+mod sftp;
+
+pub mod accounts;
+mod admin_folder;
+mod users_watch;
+
+mod storage;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use pair::exit::usage;
+use pair::keys::{fingerprint, host_keys, peer_key};
+use pair::node::{self, Node, Role};
+use pair::secret::PairSecret;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::Accounts;
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::storage::Volume;
+
+/// Runs a daemon until `shutdown`, then lets running transfers end.
+pub async fn run(config: Config, secret: PairSecret, shutdown: CancellationToken) -> anyhow::Result<()> {
+    start(config, secret, shutdown).await?.wait().await
+}
+
+/// A daemon that serves.
+pub struct Running {
+    /// Where it listens for clients.
+    pub listen: SocketAddr,
+    /// Where it answers health checks.
+    pub health_listen: SocketAddr,
+    tasks: tokio::task::JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+}
+
+impl Running {
+    /// Waits until the daemon has ended. The first task that fails ends the others.
+    pub async fn wait(mut self) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            let ended = ended.context("a task of the daemon panicked").and_then(|ended| ended);
+            if ended.is_err() && result.is_ok() {
+                result = ended;
+            }
+            self.shutdown.cancel();
+        }
+        result
+    }
+}
+
+/// Checks everything, opens the volume, binds the addresses and serves. Says where on standard output.
+pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    std::fs::create_dir_all(&config.state)
+        .map_err(|error| usage(format!("cannot make the state folder {}: {error}", config.state.display())))?;
+    let keys = host_keys(&config.state, &secret)?;
+    let mut node = match node::read(&config.state)? {
+        Some(node) => node,
+        None => Node::new(config.role)?,
+    };
+    let volume = Volume::open(&config.data, &secret.pair_id(), &mut node, config.durability)?;
+    node::write(&config.state, &node)?;
+    let (sftp, health) = (bind(config.listen, "listen").await?, bind(config.health_listen, "health_listen").await?);
+    let (listen, health_listen) = (sftp.local_addr()?, health.local_addr()?);
+    let peer_key = peer_key(&secret)?.public_key().clone();
+    let kept = Accounts::load(&config.state)?;
+    let is_first_start = kept.is_none() && node.role == Role::Master;
+    let daemon = Arc::new(Daemon::new(config, volume, node, peer_key, kept.unwrap_or_default()));
+    if is_first_start {
+        daemon.admin_folder.seed(&daemon, &daemon.config.users).await?;
+    }
+    daemon.announce(&format!("{} of pair {}", daemon.node.role, daemon.volume.marker().pair));
+    for key in &keys {
+        daemon.announce(&format!("host key {} ({})", fingerprint(key.public_key()), key.algorithm()));
+    }
+    daemon.announce(&format!("health on {health_listen}"));
+    daemon.announce(&format!("listening on {listen}"));
+    let ssh = Arc::new(session::ssh_config(&daemon, keys));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
+    tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
+    let sessions = listener::listen(daemon, sftp, ssh, shutdown.clone());
+    tasks.spawn(async move {
+        sessions.await;
+        Ok(())
+    });
+    Ok(Running { listen, health_listen, tasks, shutdown })
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| usage(format!("cannot listen on {address} (key `{key}`): {error}: is another program there?")))
+}

@@ -1,0 +1,123 @@
+//! Counters, in Prometheus text. One registry per daemon, so that several can run in one process.
+
+use std::sync::atomic::AtomicU64;
+
+use pair::node::Role;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// A request's or result's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    name: &'static str,
+}
+
+/// The counters of one daemon.
+pub struct Metrics {
+    registry: Registry,
+    connections: Counter,
+    sessions: Gauge,
+    logins: Family<Named, Counter>,
+    requests: Family<Named, Counter>,
+    uploads: Family<Named, Counter>,
+    received_bytes: Counter,
+    sent_bytes: Counter,
+    panics: Counter,
+    generation: Gauge<u64, AtomicU64>,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new(role: Role, generation: u64) -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("sftpd"),
+            connections: Counter::default(),
+            sessions: Gauge::default(),
+            logins: Family::default(),
+            requests: Family::default(),
+            uploads: Family::default(),
+            received_bytes: Counter::default(),
+            sent_bytes: Counter::default(),
+            panics: Counter::default(),
+            generation: Gauge::default(),
+        };
+        metrics.generation(generation);
+        let registry = &mut metrics.registry;
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION").to_owned()), ("role", role.to_string())]);
+        registry.register("build", "Version and role", build);
+        registry.register("connections", "Connections accepted", metrics.connections.clone());
+        registry.register("sessions", "Connections open now", metrics.sessions.clone());
+        registry.register("logins", "Logins by result", metrics.logins.clone());
+        registry.register("requests", "SFTP requests by name", metrics.requests.clone());
+        registry.register("uploads", "Uploads by result", metrics.uploads.clone());
+        registry.register("received_bytes", "Bytes of file content received", metrics.received_bytes.clone());
+        registry.register("sent_bytes", "Bytes of file content sent", metrics.sent_bytes.clone());
+        registry.register("session_panics", "Sessions ended by a bug", metrics.panics.clone());
+        registry.register("accounts_generation", "Number of the accounts in force", metrics.generation.clone());
+        metrics
+    }
+
+    /// A connection came; the ticket counts it out.
+    pub fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        self.sessions.inc();
+        OpenConnection(self.sessions.clone())
+    }
+
+    /// A login succeeded or failed.
+    pub fn login(&self, succeeded: bool) {
+        self.logins.get_or_create(&Named { name: if succeeded { "succeeded" } else { "failed" } }).inc();
+    }
+
+    /// A request came.
+    pub fn request(&self, name: &'static str) {
+        self.requests.get_or_create(&Named { name }).inc();
+    }
+
+    /// An upload was published, or was not.
+    pub fn upload(&self, published: bool) {
+        self.uploads.get_or_create(&Named { name: if published { "published" } else { "failed" } }).inc();
+    }
+
+    /// Content was received.
+    pub fn received(&self, bytes: u64) {
+        self.received_bytes.inc_by(bytes);
+    }
+
+    /// Content was sent.
+    pub fn sent(&self, bytes: u64) {
+        self.sent_bytes.inc_by(bytes);
+    }
+
+    /// A session panicked.
+    pub fn panic(&self) {
+        self.panics.inc();
+    }
+
+    /// Other accounts are in force.
+    pub fn generation(&self, generation: u64) {
+        self.generation.set(generation);
+    }
+
+    /// All of it as text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// A connection that is open.
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

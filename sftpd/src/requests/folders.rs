@@ -1,0 +1,98 @@
+//! OPENDIR, READDIR, MKDIR, RMDIR: folders.
+
+use bytes::BufMut;
+use pair::wire::{Attrs, kind, put_bytes, put_packet};
+
+use super::attributes::{attrs, draft_attrs};
+use super::drafts;
+use super::longname::longname;
+use crate::fault::Fault;
+use crate::handles::{Handle, Listing};
+use crate::sftp::{Identity, Reply, Request, Sftp, Stop};
+use crate::storage::{Change, FolderEntry};
+
+/// A READDIR reply is filled to this size: few round trips, and far from the 256 KiB at which OpenSSH gives up.
+const LISTING_BYTES: usize = 60 * 1024;
+
+/// SSH_FXP_OPENDIR. A missing folder fails here and not at READDIR: FileZilla decides by it whether to make one.
+pub fn opendir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    sftp.handles.check_room()?;
+    let folder = sftp.root.open_folder(path)?;
+    let drafts = drafts::entries(sftp, folder.identity()?);
+    let listing = Listing { folder, drafts };
+    Ok(Reply::Handle(sftp.handles.insert(Handle::Listing(listing))))
+}
+
+/// SSH_FXP_READDIR.
+pub fn readdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let handle = request.fields.bytes()?;
+    let owner = match &sftp.identity {
+        Identity::Account(account) => account.name.clone(),
+        Identity::Peer => "pair".into(),
+    };
+    let Handle::Listing(listing) = sftp.handles.get(handle)? else {
+        return Err(Fault::failure("that handle is no folder's").into());
+    };
+    let now_s = jiff::Timestamp::now().as_second();
+    let mut names = bytes::BytesMut::new();
+    let mut count = 0u32;
+    while names.len() < LISTING_BYTES {
+        if let Some(entry) = next_entry(listing)? {
+            put_entry(
+                &mut names,
+                &entry.name,
+                &longname(&entry.name, &entry.attributes, &owner, now_s),
+                &attrs(&entry.attributes),
+            );
+        } else if let Some((name, size)) = listing.drafts.pop() {
+            put_entry(&mut names, &name, &name, &draft_attrs(size));
+        } else {
+            break;
+        }
+        count += 1;
+    }
+    if count == 0 {
+        return Err(Fault::end().into());
+    }
+    put_packet(request.out, kind::NAME, |out| {
+        out.put_u32(request.id);
+        out.put_u32(count);
+        out.put_slice(&names);
+    });
+    Ok(Reply::Written)
+}
+
+/// The next entry; one that exists in memory too is left to the memory's.
+fn next_entry(listing: &mut Listing) -> Result<Option<FolderEntry>, Stop> {
+    loop {
+        let Some(entry) = listing.folder.next_entry()? else {
+            return Ok(None);
+        };
+        if !listing.drafts.iter().any(|(name, _)| *name == entry.name) {
+            return Ok(Some(entry));
+        }
+    }
+}
+
+fn put_entry(out: &mut bytes::BytesMut, name: &[u8], longname: &[u8], attrs: &Attrs) {
+    put_bytes(out, name);
+    put_bytes(out, longname);
+    attrs.put(out);
+}
+
+/// SSH_FXP_MKDIR.
+pub fn mkdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    let mode = request.fields.attrs()?.mode.unwrap_or(0o777) & 0o7777 & !0o022;
+    let place = sftp.root.place(path)?;
+    drafts::refuse_other_kinds(sftp, &place)?;
+    Ok(sftp.change(Change::MakeFolder(place, mode), &[path]))
+}
+
+/// SSH_FXP_RMDIR.
+pub fn rmdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    let place = sftp.root.place(path)?;
+    Ok(sftp.change(Change::RemoveFolder(place), &[path]))
+}

@@ -1,0 +1,84 @@
+//! REMOVE, RENAME, SYMLINK, READLINK, REALPATH and their kin: names.
+
+use super::drafts;
+use crate::fault::Fault;
+use crate::sftp::{Reply, Request, Sftp, Stop};
+use crate::storage::{Change, FileKind};
+
+/// SSH_FXP_REMOVE.
+pub fn remove(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    let place = sftp.root.place(path)?;
+    if let Some(reply) = drafts::remove(sftp, &place)? {
+        return Ok(reply);
+    }
+    Ok(sftp.change(Change::Remove(place), &[path]))
+}
+
+/// SSH_FXP_RENAME: an existing target is refused.
+pub fn rename(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    rename_as(sftp, request, false)
+}
+
+/// posix-rename@openssh.com: an existing target is replaced, with no moment in which there is none.
+pub fn posix_rename(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    rename_as(sftp, request, true)
+}
+
+fn rename_as(sftp: &Sftp, request: &mut Request<'_>, replace: bool) -> Result<Reply, Stop> {
+    let old = sftp.path(&mut request.fields)?;
+    let new = sftp.path(&mut request.fields)?;
+    let (from, to) = (sftp.root.place(old)?, sftp.root.place(new)?);
+    if let Some(reply) = drafts::rename(sftp, &from, &to, &[old, new])? {
+        return Ok(reply);
+    }
+    Ok(sftp.change(Change::Rename { from, to, replace }, &[old, new]))
+}
+
+/// hardlink@openssh.com.
+pub fn hardlink(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let old = sftp.path(&mut request.fields)?;
+    let new = sftp.path(&mut request.fields)?;
+    let (from, to) = (sftp.root.place(old)?, sftp.root.place(new)?);
+    drafts::refuse_other_kinds(sftp, &from)?;
+    drafts::refuse_other_kinds(sftp, &to)?;
+    Ok(sftp.change(Change::HardLink { from, to }, &[old, new]))
+}
+
+/// SSH_FXP_SYMLINK, in OpenSSH's order: first what the link says, then where it is.
+pub fn symlink(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let text = request.fields.bytes()?;
+    let path = sftp.path(&mut request.fields)?;
+    if text.is_empty() || text.contains(&0) {
+        return Err(Fault::failure("a link cannot say that").into());
+    }
+    let place = sftp.root.place(path)?;
+    drafts::refuse_other_kinds(sftp, &place)?;
+    Ok(sftp.change(Change::MakeLink(place, text.to_vec()), &[path]))
+}
+
+/// SSH_FXP_READLINK.
+pub fn readlink(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    if sftp.root.lstat(path)?.kind != FileKind::Link {
+        return Err(Fault::failure("that is no link").into());
+    }
+    Ok(Reply::Name(sftp.root.read_link(path)?))
+}
+
+/// SSH_FXP_REALPATH. A last component that does not exist yet is answered: FileZilla and psftp ask before OPEN.
+pub fn realpath(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    Ok(Reply::Name(sftp.root.canonical(path)?))
+}
+
+/// expand-path@openssh.com: `~` is the account's folder, which is its `/`.
+pub fn expand_path(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    let expanded = match path.strip_prefix(b"~") {
+        Some(rest) if rest.is_empty() || rest.first() == Some(&b'/') => [b"/", rest].concat(),
+        Some(_) => return Err(Fault::failure("only `~` and `~/…` are known").into()),
+        None => path.to_vec(),
+    };
+    Ok(Reply::Name(sftp.root.canonical(&expanded)?))
+}

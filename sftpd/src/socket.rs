@@ -1,0 +1,156 @@
+//! The socket below SSH: reads ahead, and holds small writes back while more input is at hand.
+//!
+//! russh reads each packet by itself (two system calls) and flushes after each one. With this in between, a burst of
+//! small requests costs one read and one write. What is held back is sent no later than when the input runs dry. The
+//! read buffer exists only while there is something in it, so that idle connections cost nothing.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+/// Read ahead, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Held back at most, in bytes.
+const CORK_BYTES: usize = 256 * 1024;
+
+/// A stream with buffers on both sides that can be cut from outside.
+pub struct Socket<S> {
+    stream: S,
+    input: BytesMut,
+    output: BytesMut,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// Wraps a stream. When `cut` is over, the connection is as if the client had gone.
+    pub fn new(stream: S, cut: WaitForCancellationFutureOwned) -> Socket<S> {
+        Socket { stream, input: BytesMut::new(), output: BytesMut::new(), cut: Box::pin(cut) }
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.output))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(sent);
+        }
+        if self.output.capacity() > CORK_BYTES {
+            self.output = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut input = BytesMut::zeroed(READ_BYTES);
+        let mut space = ReadBuf::new(&mut input);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))?;
+        let filled = space.filled().len();
+        input.truncate(filled);
+        self.input = input;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.input.is_empty() {
+            match self.poll_fill(context) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => {
+                    // The input has run dry: now the client may be waiting for what was held back. If it does not take
+                    // it, the next write will find that out.
+                    let _: Poll<()> = self.poll_send(context)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        let count = self.input.len().min(buffer.remaining());
+        buffer.put_slice(&self.input.split_to(count));
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.input.is_empty() && self.output.len() + data.len() <= CORK_BYTES {
+            self.output.extend_from_slice(data);
+            return Poll::Ready(Ok(data.len()));
+        }
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.stream).poll_write(context, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.input.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::sync::CancellationToken;
+
+    fn pair() -> (Socket<tokio::io::DuplexStream>, tokio::io::DuplexStream, CancellationToken) {
+        let (near, far) = tokio::io::duplex(1024 * 1024);
+        let cut = CancellationToken::new();
+        (Socket::new(near, cut.clone().cancelled_owned()), far, cut)
+    }
+
+    #[tokio::test]
+    async fn writes_are_held_back_while_input_is_at_hand_and_sent_when_it_runs_dry() {
+        let (mut socket, mut far, _cut) = pair();
+        far.write_all(b"two bytes").await.unwrap();
+        let mut buffer = [0; 3];
+        socket.read_exact(&mut buffer).await.unwrap();
+        socket.write_all(b"answer").await.unwrap();
+        socket.flush().await.unwrap();
+        let mut answer = [0; 6];
+        tokio::select! {
+            biased;
+            _ = far.read(&mut answer) => panic!("sent while input was at hand"),
+            () = std::future::ready(()) => {}
+        }
+        socket.read_exact(&mut [0; 6]).await.unwrap();
+        let dry = tokio::spawn(async move {
+            let _ = socket.read(&mut [0]).await;
+        });
+        far.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+        dry.abort();
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_a_read_that_waits() {
+        let (mut socket, _far, cut) = pair();
+        let waiting = tokio::spawn(async move { socket.read(&mut [0]).await.map_err(|error| error.kind()) });
+        cut.cancel();
+        assert_eq!(waiting.await.unwrap(), Err(io::ErrorKind::ConnectionAborted));
+    }
+}

@@ -1,0 +1,54 @@
+//! Notices a users.yaml that another hand has changed on the volume: by `notify`, and by looking, because events get
+//! lost and network volumes send none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::ADMIN_HOME;
+use crate::daemon::Daemon;
+
+/// How often the file is looked at without any event.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a burst of events is let pass before the file is looked at.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Watches until `shutdown`. A standby's accounts come from the master: it watches nothing.
+pub async fn watch(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if daemon.is_standby() {
+        return Ok(());
+    }
+    let touched = Arc::new(Notify::new());
+    let _watcher = start_watcher(&daemon, touched.clone());
+    loop {
+        daemon.admin_folder.look(&daemon).await;
+        tokio::select! {
+            () = touched.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        tokio::time::sleep(QUIET).await;
+    }
+}
+
+/// Watches the folder, not the file: a file that is replaced by a rename is another one to the system.
+fn start_watcher(daemon: &Daemon, touched: Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    let folder = daemon.config.data.join(ADMIN_HOME);
+    let start = || -> notify::Result<notify::RecommendedWatcher> {
+        let mut watcher =
+            notify::recommended_watcher(move |_event: notify::Result<notify::Event>| touched.notify_one())?;
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    };
+    match start() {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, folder = %folder.display(), "no events from the admin folder: it is looked at now and then");
+            None
+        }
+    }
+}
