@@ -5,18 +5,16 @@
 //! nothing here is applied: its accounts come from the master.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use pair::exit::usage;
-use rustix::io::Errno;
 
 use crate::accounts::users_file::{self, BYTES_MAX, Mistake, Password, User};
 use crate::accounts::{ADMIN_HOME, Account, Accounts, password};
 use crate::daemon::Daemon;
 use crate::fault::Fault;
-use crate::storage::{Change, StorageError, read_chunk};
+use crate::storage::{Change, StorageError, file_content};
 
 /// The file that makes accounts.
 pub const USERS_NAME: &[u8] = b"users.yaml";
@@ -32,19 +30,6 @@ const DRAFTS_MAX: usize = 16;
 /// `Users.yaml`, which hold the same passwords.
 pub fn is_guarded_name(name: &[u8]) -> bool {
     name.to_ascii_lowercase().windows(USERS_NAME.len()).any(|part| part == USERS_NAME)
-}
-
-/// Reads a whole small file.
-pub fn read_whole(file: &OwnedFd) -> Result<Bytes, Errno> {
-    let mut content = Vec::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let chunk = read_chunk(file, &mut buffer, content.len() as u64)?;
-        if chunk.is_empty() {
-            return Ok(content.into());
-        }
-        content.extend_from_slice(chunk);
-    }
 }
 
 /// The admin folder's state.
@@ -194,7 +179,7 @@ fn read_users(daemon: &Daemon) -> Result<Bytes, StorageError> {
     if attributes.size > BYTES_MAX as u64 {
         return Err(StorageError::Refused("too large".into()));
     }
-    Ok(read_whole(&file)?)
+    Ok(file_content::read_whole(&file)?.into())
 }
 
 /// Parses, checks, masks and hashes, off the async threads: hashing takes its time.

@@ -6,16 +6,19 @@
 //! *drainer* task takes over until nothing waits any more. It sends through russh's bounded queue, which moves only
 //! when the client takes data: so the reader of the channel never waits for its writer, and what waits is bounded.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use pair::wire::{Malformed, next_packet};
 use russh::ChannelId;
 use russh::server::{Handle, Session};
 use tokio::sync::Notify;
 
 use crate::dispatch::{self, Served, put_reply, put_status};
+use crate::fault::Fault;
 use crate::sftp::{Later, Sftp};
 
 /// Answers are handed on when they have grown to this size, in bytes.
@@ -161,8 +164,9 @@ impl Channel {
         let number = sftp.begin(later.paths);
         let channel = self.clone();
         tokio::spawn(async move {
-            let result = later.work.await;
-            lock(&channel.sftp).end(number);
+            let result = AssertUnwindSafe(later.work).catch_unwind().await;
+            channel.conclude(number);
+            let result = result.unwrap_or_else(|_| Err(channel.bug()));
             let mut out = BytesMut::new();
             match &result {
                 Ok(reply) => put_reply(&mut out, request, reply),
@@ -174,15 +178,28 @@ impl Channel {
         });
     }
 
+    fn conclude(&self, number: u64) {
+        lock(&self.sftp).end(number);
+    }
+
+    /// Counts a panic that was caught here, where russh cannot see it.
+    fn bug(&self) -> Fault {
+        lock(&self.sftp).daemon.metrics.panic();
+        Fault::failure("the request failed by a bug in the server")
+    }
+
     fn start_draining(self: &Arc<Self>, inbox: &mut Inbox) {
         inbox.is_draining = true;
         let channel = self.clone();
         tokio::spawn(async move {
-            if let Err(broken) = channel.drain().await {
-                tracing::warn!(reason = %broken, "session ended");
-                let by = russh::Disconnect::ProtocolError;
-                let _ = channel.session.disconnect(by, broken.to_string(), String::new()).await;
-            }
+            let reason = match AssertUnwindSafe(channel.drain()).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(broken)) => broken.to_string(),
+                Err(_) => channel.bug().text,
+            };
+            tracing::warn!(reason, "connection ended");
+            let by = russh::Disconnect::ProtocolError;
+            let _ = channel.session.disconnect(by, reason, String::new()).await;
         });
     }
 

@@ -76,7 +76,7 @@ const fn of_the_pair(name: &'static str, serve: Serve) -> ExtensionRow {
 }
 
 /// OpenSSH's extensions (its PROTOCOL file, section 4) and the pair's own.
-const EXTENSIONS: [ExtensionRow; 11] = [
+const EXTENSIONS: &[ExtensionRow] = &[
     extension("posix-rename@openssh.com", "1", Writes::Yes, names::posix_rename),
     extension("statvfs@openssh.com", "2", Writes::No, extended::statvfs),
     extension("fstatvfs@openssh.com", "2", Writes::No, extended::fstatvfs),
@@ -88,6 +88,10 @@ const EXTENSIONS: [ExtensionRow; 11] = [
     of_the_pair(pair::extension::HELLO, extended::hello),
     of_the_pair(pair::extension::ACCOUNTS, extended::accounts),
     of_the_pair(pair::extension::DIGEST, extended::digest),
+    #[cfg(test)]
+    of_the_pair("panic@sftp-ha", |_, _| panic!("a test asked for it")),
+    #[cfg(test)]
+    of_the_pair("panic-later@sftp-ha", |sftp, _| Ok(sftp.later(&[b"/"], async { panic!("a test asked for it") }))),
 ];
 
 /// How a request went.
@@ -172,7 +176,7 @@ fn greet(
     sftp.set_greeted();
     wire::put_packet(out, kind::VERSION, |out| {
         out.put_u32(wire::VERSION);
-        for row in &EXTENSIONS {
+        for row in EXTENSIONS {
             let announced = row.announced.or_else(|| sftp.is_peer().then_some("1"));
             if let Some(announced) = announced {
                 wire::put_bytes(out, row.name.as_bytes());

@@ -120,3 +120,77 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
         .await
         .map_err(|error| usage(format!("cannot listen on {address} (key `{key}`): {error}: is another program there?")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pair::client::{Client, Login, connect};
+    use pair::extension::{HELLO, Hello};
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        secret: PairSecret,
+        running: Running,
+    }
+
+    async fn daemon() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("data")).unwrap();
+        std::fs::write(at("users.yaml"), "users: {A: {name: admin, password: secret, admin: true}}").unwrap();
+        let config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            health_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: at("data"),
+            state: at("state"),
+            users: at("users.yaml"),
+            ..Config::default()
+        };
+        let secret = PairSecret::generate().unwrap();
+        let running = start(config, secret.clone(), CancellationToken::new()).await.unwrap();
+        Fixture { _folder: folder, secret, running }
+    }
+
+    impl Fixture {
+        async fn peer(&self) -> Client {
+            let key = Arc::new(peer_key(&self.secret).unwrap());
+            let login = Login { user: pair::keys::PEER_USER.into(), key };
+            connect(&self.running.listen.to_string(), login, Arc::new(|_| Ok(()))).await.unwrap()
+        }
+
+        async fn metrics(&self) -> String {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut stream = tokio::net::TcpStream::connect(self.running.health_listen).await.unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_in_one_session_ends_that_session_and_no_other() {
+        let fixture = daemon().await;
+        let (other, broken) = (fixture.peer().await, fixture.peer().await);
+        assert!(broken.extended("panic@sftp-ha", b"").await.is_err_and(|error| error.is_lost()));
+        assert!(other.lstat(b"/admin").await.is_ok());
+        assert!(fixture.metrics().await.contains("sftpd_session_panics_total 1"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_in_work_that_answers_later_is_answered() {
+        let fixture = daemon().await;
+        let peer = fixture.peer().await;
+        assert!(peer.extended("panic-later@sftp-ha", b"").await.is_err_and(|error| !error.is_lost()));
+        assert!(peer.lstat(b"/admin").await.is_ok(), "requests on the path no longer wait");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_peer_hears_who_this_is() {
+        let fixture = daemon().await;
+        let ours = Hello { pair: "p".into(), node: "n".into(), role: Role::Master, version: "0".into() };
+        let answer = fixture.peer().await.extended(HELLO, &serde_json::to_vec(&ours).unwrap()).await.unwrap();
+        let theirs: Hello = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((theirs.role, theirs.pair), (Role::Master, fixture.secret.pair_id()));
+    }
+}

@@ -20,6 +20,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Watches until `shutdown`. A standby's accounts come from the master: it watches nothing.
 pub async fn watch(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::Result<()> {
     if daemon.is_standby() {
+        shutdown.cancelled().await;
         return Ok(());
     }
     let touched = Arc::new(Notify::new());

@@ -3,6 +3,7 @@
 //! A snapshot that is swapped whole. It comes out of users.yaml (see [`users_file`]) or, on a standby, from the master;
 //! it holds hashes only, and is kept in `/state/accounts.json` so that the last good accounts outlive everything.
 
+mod form;
 pub mod password;
 mod positions;
 pub mod users_file;

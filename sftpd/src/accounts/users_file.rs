@@ -8,10 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 use russh::keys::PublicKey;
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_yaml::Value;
 
+use super::form::{RawFile, RawUser, Scalar};
 use super::positions::{Position, Positions, Style};
 use super::{ADMIN_HOME, Account, Accounts, password};
 
@@ -338,77 +336,6 @@ fn parse_public_key(text: &str) -> Result<PublicKey, String> {
     }
     PublicKey::from_openssh(text.trim())
         .map_err(|_| "cannot be read: a line such as \"ssh-ed25519 AAAA… name\" is taken".into())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    users: RawUsers,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawUser {
-    name: Scalar,
-    password: Option<Scalar>,
-    #[serde(default)]
-    public_keys: Vec<String>,
-    home: Option<String>,
-    #[serde(default)]
-    admin: bool,
-    #[serde(default)]
-    read_only: bool,
-    #[serde(default)]
-    disabled: bool,
-    comment: Option<String>,
-}
-
-/// Users under their labels, in order. Unlike a map, it refuses a label that comes twice.
-struct RawUsers(Vec<(String, RawUser)>);
-
-impl<'de> Deserialize<'de> for RawUsers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawUsers, D::Error> {
-        struct Users;
-        impl<'de> Visitor<'de> for Users {
-            type Value = RawUsers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("users under labels, each with at least a `name`")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawUsers, A::Error> {
-                let mut users: Vec<(String, RawUser)> = Vec::new();
-                let mut labels = std::collections::HashSet::new();
-                while let Some(label) = map.next_key::<Scalar>()? {
-                    if !labels.insert(label.text.clone()) {
-                        return Err(A::Error::custom(format!("the label {} comes twice", label.text)));
-                    }
-                    users.push((label.text, map.next_value()?));
-                }
-                Ok(RawUsers(users))
-            }
-        }
-        deserializer.deserialize_map(Users)
-    }
-}
-
-/// A scalar of any type, taken as text.
-struct Scalar {
-    text: String,
-    is_text: bool,
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scalar, D::Error> {
-        let plain = |text: String| Ok(Scalar { text, is_text: false });
-        match Value::deserialize(deserializer)? {
-            Value::String(text) => Ok(Scalar { text, is_text: true }),
-            Value::Number(number) => plain(number.to_string()),
-            Value::Bool(bool) => plain(bool.to_string()),
-            Value::Null => plain(String::new()),
-            _ => Err(D::Error::custom("a text or a number belongs here")),
-        }
-    }
 }
 
 #[cfg(test)]

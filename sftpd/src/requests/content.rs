@@ -1,6 +1,6 @@
 //! OPEN, READ, WRITE, CLOSE, fsync: the content of files.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -11,7 +11,7 @@ use super::drafts;
 use crate::fault::Fault;
 use crate::handles::{Handle, InPlace, Upload};
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Attributes, Change, FileKind, StorageError};
+use crate::storage::{Attributes, Change, FileKind, StorageError, file_content};
 
 /// What a new file's mode loses, as with most systems' daemons.
 const UMASK: u32 = 0o022;
@@ -49,7 +49,7 @@ fn open_in_place(sftp: &Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<
     let (file, _) = sftp.root.open_in_place(path, create, flags & open_flag::EXCL != 0)?;
     let truncate = flags & open_flag::TRUNC != 0;
     if truncate {
-        rustix::fs::ftruncate(&file, 0)?;
+        file_content::truncate(file.as_fd(), 0)?;
     }
     let append = flags & open_flag::APPEND != 0;
     Ok(Handle::InPlace(InPlace {
@@ -123,7 +123,7 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let start = request.out.len();
     request.out.resize(start + DATA_HEADER_BYTES + length, 0);
     let data = request.out.get_mut(start + DATA_HEADER_BYTES..).unwrap_or_default();
-    let read = read_at(file, data, offset);
+    let read = file_content::read_at(file, data, offset);
     let count = match read {
         Ok(count) if count > 0 || length == 0 => count,
         other => {
@@ -149,22 +149,6 @@ fn put_data_header(request: &mut Request<'_>, start: usize, count: usize) {
     }
 }
 
-/// Reads until the buffer is full or the file ends: a short answer in the middle of a file makes clients start over.
-fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
-    let mut filled = 0;
-    while let Some(space) = buffer.get_mut(filled..).filter(|space| !space.is_empty()) {
-        match rustix::io::pread(file, space, offset.saturating_add(filled as u64)) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(Errno::INTR) => {}
-            // An offset past what the system can count is past the end of every file.
-            Err(Errno::INVAL) if offset > i64::MAX as u64 => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
 fn read_draft(content: &Bytes, offset: u64, length: usize, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
     let data = content.get(start..content.len().min(start.saturating_add(length))).unwrap_or_default();
@@ -185,8 +169,8 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let data = request.fields.bytes()?;
     match sftp.handles.get(handle)? {
         Handle::Upload(upload) => {
-            let offset = if upload.append { end_of(upload.stage.file())? } else { offset };
-            if let Err(error) = write_at(upload.stage.file(), data, offset) {
+            let offset = if upload.append { file_content::end_of(upload.stage.file())? } else { offset };
+            if let Err(error) = file_content::write_at(upload.stage.file(), data, offset) {
                 let fault = Fault::from(error);
                 upload.failed.get_or_insert_with(|| fault.clone());
                 return Err(fault.into());
@@ -194,8 +178,8 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
         }
         Handle::InPlace(in_place) => {
             in_place.dirty = true;
-            let offset = if in_place.append { end_of(in_place.file.as_fd())? } else { offset };
-            write_at(in_place.file.as_fd(), data, offset)?;
+            let offset = if in_place.append { file_content::end_of(in_place.file.as_fd())? } else { offset };
+            file_content::write_at(in_place.file.as_fd(), data, offset)?;
         }
         Handle::Draft(draft) => drafts::write(draft, offset, data)?,
         Handle::Reading(_) | Handle::DraftReading(_) => return Err(Fault::denied("opened for reading only").into()),
@@ -203,23 +187,6 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     }
     sftp.daemon.metrics.received(data.len() as u64);
     Ok(Reply::Done)
-}
-
-fn end_of(file: BorrowedFd<'_>) -> Result<u64, Stop> {
-    Ok(rustix::fs::fstat(file)?.st_size as u64)
-}
-
-fn write_at(file: BorrowedFd<'_>, data: &[u8], offset: u64) -> rustix::io::Result<()> {
-    let mut written = 0;
-    while let Some(rest) = data.get(written..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pwrite(file, rest, offset.checked_add(written as u64).ok_or(Errno::FBIG)?) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(count) => written += count,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// SSH_FXP_CLOSE. For an upload this is the moment: the answer says that it is complete, durable and visible.

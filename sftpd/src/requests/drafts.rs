@@ -11,7 +11,7 @@ use crate::admin_folder::{self, AdminFolder, CHECK_NAME, RESULT_NAME, USERS_NAME
 use crate::fault::Fault;
 use crate::handles::Draft;
 use crate::sftp::{Identity, Reply, Sftp, Stop};
-use crate::storage::{Change, Place};
+use crate::storage::{Change, Place, file_content};
 
 /// The admin folder, if this session's `/` is it.
 fn admin_folder(sftp: &Sftp) -> Option<&AdminFolder> {
@@ -168,7 +168,7 @@ fn rename_file_onto_users(sftp: &Sftp, from: Place, paths: &[&[u8]]) -> Result<R
     if attributes.size > BYTES_MAX as u64 {
         return Err(Fault::failure(format!("users.yaml is larger than {BYTES_MAX} bytes")).into());
     }
-    let content = admin_folder::read_whole(&file)?;
+    let content = Bytes::from(file_content::read_whole(&file)?);
     let (daemon, by) = (sftp.daemon.clone(), sftp.identity.name().to_owned());
     Ok(sftp.later(paths, async move {
         daemon.admin_folder.apply(&daemon, content, &by).await?;

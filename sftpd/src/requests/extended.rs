@@ -1,6 +1,6 @@
 //! Extensions that are about the server or the volume, and those of the pair.
 
-use std::io::Write;
+use std::os::fd::AsFd;
 
 use bytes::BufMut;
 use pair::extension::Hello;
@@ -10,7 +10,7 @@ use rustix::fs::StatVfs;
 use crate::accounts::Accounts;
 use crate::fault::Fault;
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Change, read_chunk};
+use crate::storage::{Change, file_content};
 
 /// The largest set of accounts that is taken from the master, in bytes.
 const ACCOUNTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -79,7 +79,7 @@ pub fn accounts(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         return Err(Fault::failure("too many accounts").into());
     }
     let place = sftp.root.place(path)?;
-    let content = crate::admin_folder::read_whole(&file)?;
+    let content = file_content::read_whole(&file)?;
     let taken = Accounts::from_json(&content).map_err(|error| Fault::failure(format!("not accounts: {error}")))?;
     Ok(sftp.later(&[path], async move {
         let keeper = daemon.clone();
@@ -103,13 +103,13 @@ pub fn digest(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop>
         let mut buffer = vec![0; 1024 * 1024];
         loop {
             let wanted = usize::try_from(end - offset).unwrap_or(usize::MAX).min(buffer.len());
-            let chunk = read_chunk(&file, buffer.get_mut(..wanted).unwrap_or_default(), offset)?;
-            if chunk.is_empty() {
+            let space = buffer.get_mut(..wanted).unwrap_or_default();
+            let count = file_content::read_at(file.as_fd(), space, offset)?;
+            if count == 0 {
                 break;
             }
-            // A hasher takes whatever it is given.
-            let _ = hasher.write_all(chunk);
-            offset += chunk.len() as u64;
+            hasher.update(space.get(..count).unwrap_or_default());
+            offset += count as u64;
         }
         let mut body = hasher.finalize().as_bytes().to_vec();
         body.put_u64(offset - start);

@@ -5,6 +5,7 @@
 //! durable before it is answered. It knows nothing of SSH, accounts or packets.
 
 mod committer;
+pub mod file_content;
 mod folder;
 mod root;
 mod stage;
@@ -12,9 +13,7 @@ mod volume;
 
 pub use committer::Change;
 pub use folder::{Folder, FolderEntry};
-pub use root::{
-    Attributes, FileKind, NewAttributes, Place, Root, attributes_of, read_chunk, set_attributes as set_attributes_now,
-};
+pub use root::{Attributes, FileKind, NewAttributes, Place, Root, attributes_of, set_attributes as set_attributes_now};
 pub use stage::Stage;
 pub use volume::{Durability, Volume};
 

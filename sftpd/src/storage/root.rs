@@ -301,17 +301,6 @@ pub fn attributes_of(thing: BorrowedFd<'_>) -> Result<Attributes> {
     Ok(Attributes::of(&rustix::fs::fstat(thing)?))
 }
 
-/// Reads a piece of a file into a buffer and returns what was read; empty at its end.
-pub fn read_chunk<'a>(file: &OwnedFd, buffer: &'a mut [u8], offset: u64) -> rustix::io::Result<&'a [u8]> {
-    loop {
-        match rustix::io::pread(file, &mut *buffer, offset) {
-            Ok(count) => return Ok(buffer.get(..count).unwrap_or_default()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// Sets attributes of an open thing at once, also of one opened only as a path. For an unpublished upload; what clients
 /// can see is changed by [`super::Change::SetAttributes`].
 pub fn set_attributes(thing: BorrowedFd<'_>, new: &NewAttributes) -> Result<()> {

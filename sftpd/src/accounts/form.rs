@@ -1,0 +1,91 @@
+//! The form of a users.yaml, as serde reads it. What the values mean is [`super::users_file`]'s business.
+
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_yaml::Value;
+
+/// The whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawFile {
+    /// Users under their labels.
+    pub users: RawUsers,
+}
+
+/// One user, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawUser {
+    /// The login name.
+    pub name: Scalar,
+    /// The password in any of its forms.
+    pub password: Option<Scalar>,
+    /// Lines of `.pub` files.
+    #[serde(default)]
+    pub public_keys: Vec<String>,
+    /// The folder.
+    pub home: Option<String>,
+    /// Whether it may change users.yaml.
+    #[serde(default)]
+    pub admin: bool,
+    /// Whether it may only read.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Whether it is kept out.
+    #[serde(default)]
+    pub disabled: bool,
+    /// For people.
+    pub comment: Option<String>,
+}
+
+/// Users under their labels, in order. Unlike a map, it refuses a label that comes twice.
+pub struct RawUsers(pub Vec<(String, RawUser)>);
+
+impl<'de> Deserialize<'de> for RawUsers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawUsers, D::Error> {
+        struct Users;
+        impl<'de> Visitor<'de> for Users {
+            type Value = RawUsers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("users under labels, each with at least a `name`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawUsers, A::Error> {
+                let mut users: Vec<(String, RawUser)> = Vec::new();
+                let mut labels = std::collections::HashSet::new();
+                while let Some(label) = map.next_key::<Scalar>()? {
+                    if !labels.insert(label.text.clone()) {
+                        return Err(A::Error::custom(format!("the label {} comes twice", label.text)));
+                    }
+                    users.push((label.text, map.next_value()?));
+                }
+                Ok(RawUsers(users))
+            }
+        }
+        deserializer.deserialize_map(Users)
+    }
+}
+
+/// A scalar of any type, taken as text.
+pub struct Scalar {
+    /// What it says.
+    pub text: String,
+    /// Whether YAML takes it for a text, and not for a number or a word of its own.
+    pub is_text: bool,
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scalar, D::Error> {
+        let plain = |text: String| Ok(Scalar { text, is_text: false });
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Scalar { text, is_text: true }),
+            Value::Number(number) => plain(number.to_string()),
+            Value::Bool(bool) => plain(bool.to_string()),
+            Value::Null => plain(String::new()),
+            _ => Err(D::Error::custom("a text or a number belongs here")),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `make demo`: a pair on this machine, in a temporary folder, until Ctrl-C.
+//!
+//! It starts the real programs as users' machines do, only with ports and folders of its own.
+#![allow(clippy::print_stdout, reason = "showing is all it is for")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::Context;
+use pair::secret::PairSecret;
+
+/// How often the mirror looks for changes here; 100 s is a long time to watch.
+const INTERVAL: &str = "2s";
+
+fn main() -> ExitCode {
+    match demo() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => pair::exit::report("demo", &error),
+    }
+}
+
+fn demo() -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("sftp-ha-demo-").tempdir()?;
+    let secret = PairSecret::generate()?.to_hex();
+    let (master_port, standby_port) = (port(2222)?, port(2223)?);
+    let (master_health, standby_health, mirror_health) = (port(2226)?, port(2228)?, port(2227)?);
+    let users = folder.path().join("users.yaml");
+    let seed = "users:\n  ADMIN:\n    name: \"admin\"\n    password: generate\n    admin: true\n  1:\n    name: \"EPuser\"\n    \
+                password: \"1234\"\n";
+    std::fs::write(&users, seed)?;
+
+    let machine = |name: &str, port: u16, health: u16| -> anyhow::Result<Command> {
+        let home = folder.path().join(name);
+        std::fs::create_dir_all(home.join("data"))?;
+        let mut command = ours("sftpd")?;
+        command.args(["--role", name, "--listen", &format!("127.0.0.1:{port}")]);
+        command.args(["--health-listen", &format!("127.0.0.1:{health}")]);
+        command.args(["--master-address", &format!("127.0.0.1:{master_port}")]);
+        for part in ["data", "state", "logs"] {
+            command.arg(format!("--{part}")).arg(home.join(part));
+        }
+        command.arg("--users").arg(&users).env("PAIR_SECRET", &secret);
+        Ok(command)
+    };
+    let master = Running::start(machine("master", master_port, master_health)?)?;
+    let announced = master.wait_for("listening on")?;
+    let standby = Running::start(machine("standby", standby_port, standby_health)?)?;
+    standby.wait_for("listening on")?;
+    let mirror = Running::start(filesync(folder.path(), &secret, standby_port, mirror_health)?)?;
+
+    let password = find(&announced, "password of admin").and_then(|line| line.rsplit(' ').next().map(str::to_owned));
+    println!();
+    println!("A pair is running in {}", folder.path().display());
+    println!();
+    println!("  master    sftp -P {master_port} EPuser@127.0.0.1     password 1234");
+    println!("  standby   sftp -P {standby_port} EPuser@127.0.0.1     the same logins, read only");
+    println!("  admin     sftp -P {master_port} admin@127.0.0.1      password {}", password.unwrap_or_default());
+    println!(
+        "  health    http://127.0.0.1:{master_health}/readyz (master)  http://127.0.0.1:{mirror_health}/readyz (mirror)"
+    );
+    for line in announced.iter().filter(|line| line.contains("host key")) {
+        println!("  {}", line.trim_start_matches("sftpd: "));
+    }
+    println!();
+    println!("Try:");
+    println!("  echo hello > hello.txt; echo 'put hello.txt' | sftp -P {master_port} EPuser@127.0.0.1");
+    println!("  sleep 3; echo 'ls -l' | sftp -P {standby_port} EPuser@127.0.0.1");
+    println!(
+        "  echo 'get users.yaml' | sftp -P {master_port} admin@127.0.0.1    (edit it, put it back, read users.yaml.result)"
+    );
+    println!();
+    println!("Ctrl-C ends all of it.");
+    wait_for_the_end([master, standby, mirror])
+}
+
+fn filesync(folder: &Path, secret: &str, standby_port: u16, health: u16) -> anyhow::Result<Command> {
+    let mut command = ours("filesync")?;
+    let settings = [
+        ("FILESYNC_DATA", folder.join("master/data").display().to_string()),
+        ("FILESYNC_STATE", folder.join("master/state").display().to_string()),
+        ("FILESYNC_STANDBYS", format!("127.0.0.1:{standby_port}")),
+        ("FILESYNC_INTERVAL", INTERVAL.to_owned()),
+        ("FILESYNC_HEALTH_LISTEN", format!("127.0.0.1:{health}")),
+        ("PAIR_SECRET", secret.to_owned()),
+    ];
+    command.envs(settings);
+    Ok(command)
+}
+
+/// One of our programs, built beside this one.
+fn ours(name: &str) -> anyhow::Result<Command> {
+    let here = std::env::current_exe()?;
+    let path = here.with_file_name(name);
+    anyhow::ensure!(path.is_file(), "{} is not built: run `make demo`", path.display());
+    let mut command = Command::new(path);
+    command.env("LOG_LEVEL", std::env::var("LOG_LEVEL").unwrap_or_else(|_| "warn".into()));
+    Ok(command)
+}
+
+/// The port that is asked for, or a free one, which is said.
+fn port(wanted: u16) -> anyhow::Result<u16> {
+    if TcpListener::bind(("127.0.0.1", wanted)).is_ok() {
+        return Ok(wanted);
+    }
+    let free = TcpListener::bind(("127.0.0.1", 0)).context("no port is free")?.local_addr()?.port();
+    println!("port {wanted} is taken: using {free} instead");
+    Ok(free)
+}
+
+/// A program that runs. Its lines are shown, and can be waited for.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> anyhow::Result<Running> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().context("its output is not there")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // Nobody listens any more once the pair is up.
+                let _ = sender.send(line);
+            }
+        });
+        Ok(Running { child, lines })
+    }
+
+    fn wait_for(&self, text: &str) -> anyhow::Result<Vec<String>> {
+        let mut seen = Vec::new();
+        while find(&seen, text).is_none() {
+            let line = self.lines.recv().context("a program ended at its start: see above")?;
+            seen.push(line);
+        }
+        Ok(seen)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(process) = rustix::process::Pid::from_raw(self.child.id() as i32) {
+            // It may have ended by the same Ctrl-C already.
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn find<'a>(lines: &'a [String], text: &str) -> Option<&'a String> {
+    lines.iter().find(|line| line.contains(text))
+}
+
+/// Waits for Ctrl-C or SIGTERM, or for a program that ends by itself.
+fn wait_for_the_end(mut programs: [Running; 3]) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        tokio::spawn(pair::shutdown::on_signal(shutdown.clone()));
+        let mut look = tokio::time::interval(std::time::Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    println!("\nending");
+                    return Ok(());
+                }
+                _ = look.tick() => {
+                    for program in &mut programs {
+                        if let Some(status) = program.child.try_wait()? {
+                            anyhow::bail!("a program ended by itself ({status}): see above");
+                        }
+                    }
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,38 @@
+//! The harness: machines, mirrors and clients as real processes in temporary folders, and bounded waiting.
+//!
+//! Nothing here listens on a fixed port or outside loopback, and whatever a test started ends with it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod client;
+mod machine;
+mod mirror;
+mod pair_of_machines;
+mod program;
+mod tree;
+mod wait;
+
+pub use client::{Outcome, Sftp};
+pub use machine::{Machine, MachineBuilder};
+pub use mirror::Mirror;
+pub use pair_of_machines::Pair;
+pub use program::{Program, binary, has_program, run};
+pub use tree::{Snapshot, fill_with_nasty_names, real_tree};
+pub use wait::{eventually, within};
+
+/// A users.yaml with an admin and one user, in the form that the original system had.
+pub const SEED: &str = r#"users:
+  ADMIN:
+    name: "admin"
+    password: "35oi3g4l3he"
+    admin: true
+  1:
+    name: "EPuser"
+    password: "1234"
+"#;
+
+/// The admin's login in [`SEED`].
+pub const ADMIN: (&str, &str) = ("admin", "35oi3g4l3he");
+
+/// The user's login in [`SEED`].
+pub const USER: (&str, &str) = ("EPuser", "1234");

@@ -1,0 +1,211 @@
+//! One machine: an sftpd with a data, state and log folder of its own.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use tempfile::TempDir;
+
+use crate::client::Sftp;
+use crate::program::{Program, binary};
+use crate::wait::eventually;
+
+/// How a machine is to be.
+pub struct MachineBuilder {
+    role: &'static str,
+    secret: String,
+    users: String,
+    data: Option<PathBuf>,
+    settings: Vec<(String, String)>,
+}
+
+impl MachineBuilder {
+    /// The accounts of its first start.
+    pub fn users(mut self, users: &str) -> MachineBuilder {
+        self.users = users.to_owned();
+        self
+    }
+
+    /// A setting, by its environment name without the program's.
+    pub fn setting(mut self, key: &str, value: &str) -> MachineBuilder {
+        self.settings.push((format!("SFTPD_{key}"), value.to_owned()));
+        self
+    }
+
+    /// The pair it belongs to.
+    pub fn secret(mut self, secret: &str) -> MachineBuilder {
+        self.secret = secret.to_owned();
+        self
+    }
+
+    /// Makes it a standby.
+    pub fn standby(mut self) -> MachineBuilder {
+        self.role = "standby";
+        self
+    }
+
+    /// A data folder of the test's own.
+    pub fn data(mut self, data: &Path) -> MachineBuilder {
+        self.data = Some(data.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Machine {
+        let mut machine = self.prepare();
+        machine.start();
+        machine
+    }
+
+    /// Makes its folders, but does not start it.
+    pub fn prepare(self) -> Machine {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = self.data.unwrap_or_else(|| folder.path().join("data"));
+        for path in [&data, &folder.path().join("state"), &folder.path().join("logs")] {
+            std::fs::create_dir_all(path).expect("a folder");
+        }
+        std::fs::write(folder.path().join("users.yaml"), &self.users).expect("the users file");
+        let settings = [("SFTPD_ROLE".to_owned(), self.role.to_owned()), ("PAIR_SECRET".to_owned(), self.secret)];
+        Machine {
+            folder,
+            data,
+            settings: settings.into_iter().chain(self.settings).collect(),
+            program: None,
+            address: None,
+            health: None,
+        }
+    }
+}
+
+/// One machine.
+pub struct Machine {
+    folder: TempDir,
+    data: PathBuf,
+    settings: Vec<(String, String)>,
+    program: Option<Program>,
+    address: Option<SocketAddr>,
+    health: Option<SocketAddr>,
+}
+
+impl Machine {
+    /// A master with the seed's accounts and a pair of its own.
+    pub fn master() -> MachineBuilder {
+        MachineBuilder {
+            role: "master",
+            secret: new_secret(),
+            users: crate::SEED.to_owned(),
+            data: None,
+            settings: Vec::new(),
+        }
+    }
+
+    /// The command that starts its daemon; addresses stay the same over restarts.
+    pub fn command(&self) -> Command {
+        let folder = self.folder.path();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut command = Command::new(binary("sftpd"));
+        command
+            .env("SFTPD_LISTEN", self.address.unwrap_or(loopback).to_string())
+            .env("SFTPD_HEALTH_LISTEN", self.health.unwrap_or(loopback).to_string())
+            .env("SFTPD_DATA", &self.data)
+            .env("SFTPD_STATE", folder.join("state"))
+            .env("SFTPD_LOGS", folder.join("logs"))
+            .env("SFTPD_USERS", folder.join("users.yaml"))
+            .env("LOG_LEVEL", "debug")
+            .envs(self.settings.iter().cloned());
+        command
+    }
+
+    /// Starts the daemon and waits until it listens.
+    #[track_caller]
+    pub fn start(&mut self) {
+        let mut program = Program::start(&mut self.command());
+        self.health = Some(program.wait_for_line("health on ").trim().parse().expect("an address"));
+        self.address = Some(program.wait_for_line("listening on ").trim().parse().expect("an address"));
+        self.program = Some(program);
+    }
+
+    /// Ends the daemon by SIGTERM.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.program.take().expect("it runs").terminate()
+    }
+
+    /// Ends the daemon by SIGKILL.
+    pub fn kill(&mut self) {
+        self.program.take().expect("it runs").kill();
+    }
+
+    /// Ends the daemon by SIGTERM and starts it again at the same address.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    /// The running daemon.
+    pub fn program(&self) -> &Program {
+        self.program.as_ref().expect("it runs")
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address.expect("it was started")
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// A path of an account's, as it lies on the volume.
+    pub fn path(&self, account: &str, path: &str) -> PathBuf {
+        self.data.join(account).join(path)
+    }
+
+    /// An OpenSSH client for a login.
+    pub fn sftp(&self, login: (&str, &str)) -> Sftp {
+        Sftp::new(self.address(), login)
+    }
+
+    /// What users.yaml.result says.
+    pub fn result(&self) -> String {
+        std::fs::read_to_string(self.path("admin", "users.yaml.result")).unwrap_or_default()
+    }
+
+    /// A health page: status code and text.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        page(self.health.expect("it was started"), path)
+    }
+}
+
+/// A health page of any of our programs.
+pub fn page(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("the health port answers");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it can be asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+    (code, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+/// A pair secret that no other test has.
+pub fn new_secret() -> String {
+    pair::secret::PairSecret::generate().expect("random numbers").to_hex()
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // A test that failed because a port was not released would tell the wrong story.
+        if let Some(program) = self.program.take() {
+            drop(program);
+            if let Some(address) = self.address {
+                eventually("the port is free again", || TcpStream::connect(address).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! A master, a standby, and the filesync between them.
+
+use std::time::Duration;
+
+use crate::machine::{Machine, new_secret};
+use crate::mirror::Mirror;
+use crate::tree::Snapshot;
+use crate::wait::within;
+
+/// A running pair.
+pub struct Pair {
+    /// The master.
+    pub master: Machine,
+    /// The standby.
+    pub standby: Machine,
+    /// The mirror.
+    pub mirror: Mirror,
+}
+
+impl Pair {
+    /// Starts one with the seed's accounts.
+    #[track_caller]
+    pub fn start() -> Pair {
+        let secret = new_secret();
+        let master = Machine::master().secret(&secret).start();
+        let address = master.address().to_string();
+        let standby = Machine::master().secret(&secret).standby().setting("MASTER_ADDRESS", &address).start();
+        let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
+        mirror.start();
+        Pair { master, standby, mirror }
+    }
+
+    /// Waits until both machines hold the same, and says at which paths they do not.
+    #[track_caller]
+    pub fn wait_until_equal(&self) {
+        self.wait_until_equal_within(Duration::from_secs(120));
+    }
+
+    /// As [`Pair::wait_until_equal`], with a bound of its own.
+    #[track_caller]
+    pub fn wait_until_equal_within(&self, bound: Duration) {
+        let mut differences = Vec::new();
+        let equal = || {
+            differences = Snapshot::of(self.master.data()).differences(&Snapshot::of(self.standby.data()));
+            differences.is_empty()
+        };
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within(bound, "both are equal", equal)));
+        assert!(waited.is_ok(), "master and standby differ at {} paths, first:\n{}", differences.len(), {
+            differences.truncate(10);
+            differences.join("\n")
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! Who gets in, and what they get: the sftp subsystem and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::process::Command;
+
+use tests::{ADMIN, Machine, Sftp, USER, eventually, run};
+
+fn make_key(folder: &std::path::Path, kind: &str) -> (std::path::PathBuf, String) {
+    let key = folder.join(kind);
+    let (status, text) = run(Command::new("ssh-keygen").args(["-q", "-N", "", "-t", kind, "-f"]).arg(&key));
+    assert!(status.success(), "{text}");
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    (key, public.trim().to_owned())
+}
+
+#[test]
+fn only_the_right_name_and_password_log_in() {
+    let master = Machine::master().start();
+    assert!(master.sftp(USER).can_log_in());
+    assert!(master.sftp(ADMIN).can_log_in());
+    for wrong in [("EPuser", "12345"), ("EPuser", ""), ("nobody", "1234"), ("epuser", "1234"), ("admin", "1234")] {
+        assert!(!master.sftp(wrong).can_log_in(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn any_of_several_keys_logs_in_and_others_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ed25519, ecdsa, foreign) =
+        (make_key(folder.path(), "ed25519"), make_key(folder.path(), "ecdsa"), folder.path().join("other"));
+    std::fs::create_dir(&foreign).unwrap();
+    let foreign = make_key(&foreign, "ed25519");
+    let users = format!("{}    public_keys: [\"{}\", \"{}\"]\n", tests::SEED, ed25519.1, ecdsa.1);
+    let master = Machine::master().users(&users).start();
+    let with = |key: &std::path::Path| Sftp::new(master.address(), USER).with_key(key).can_log_in();
+    assert!(with(&ed25519.0) && with(&ecdsa.0));
+    assert!(!with(&foreign.0));
+    assert!(!Sftp::new(master.address(), ADMIN).with_key(&ed25519.0).can_log_in(), "a key is one account's");
+}
+
+#[test]
+fn everything_but_sftp_is_refused_and_answered() {
+    let master = Machine::master().start();
+    let sftp = master.sftp(USER);
+    let ssh = |arguments: &[&str]| run(sftp.command("ssh").args(arguments).arg(sftp.target()));
+    let cases: [(&[&str], &str); 3] = [
+        (&["-n"], "shell request failed"),
+        (&["-tt"], "PTY allocation request failed"),
+        (&["-n", "-W", "127.0.0.1:22"], "forwarding failed"),
+    ];
+    for (arguments, expected) in cases {
+        let (status, text) = ssh(arguments);
+        assert!(!status.success() && text.contains(expected), "{arguments:?}: {text}");
+    }
+    let (status, text) = run(sftp.command("ssh").arg("-s").arg(sftp.target()).arg("netconf"));
+    assert!(!status.success() && text.contains("subsystem request failed"), "{text}");
+    let (status, text) = run(sftp.command("ssh").arg(sftp.target()).arg("id"));
+    assert!(!status.success() && text.contains("exec request failed"), "{text}");
+    let (status, text) = run(sftp.command("scp").args(["-O", "/dev/null"]).arg(format!("{}:x", sftp.target())));
+    assert!(!status.success(), "the old scp protocol is a command: {text}");
+}
+
+#[test]
+fn both_machines_show_the_same_host_keys_and_keep_them_over_restarts() {
+    let secret = pair::secret::PairSecret::generate().unwrap().to_hex();
+    let mut master = Machine::master().secret(&secret).start();
+    let standby = Machine::master().secret(&secret).standby().start();
+    let keys = |machine: &Machine| {
+        let mut scan = Command::new("ssh-keyscan");
+        scan.args(["-p", &machine.address().port().to_string(), "127.0.0.1"]);
+        let (_, text) = run(&mut scan);
+        let mut keys: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(' '))
+            .map(|(_, key)| key.to_owned())
+            .collect();
+        keys.sort();
+        assert_eq!(keys.len(), 2, "{text}");
+        keys
+    };
+    let before = keys(&master);
+    assert_eq!(before, keys(&standby));
+    master.restart();
+    assert_eq!(before, keys(&master));
+}
+
+#[test]
+fn a_removed_or_disabled_account_loses_its_live_sessions() {
+    let master = Machine::master().start();
+    let mut session = master.sftp(USER).start_endless_upload("endless");
+    eventually("the session is there", || master.page("/metrics").1.contains("sftpd_sessions 1"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.yaml");
+    std::fs::write(&file, format!("{}    disabled: true\n", tests::SEED.replace("\"1234\"", "\"^^^^\""))).unwrap();
+    master.sftp(ADMIN).run(&format!("put {}\n", file.display())).expect_ok();
+    session.wait_for_line("the account was removed or disabled");
+    assert!(!master.sftp(USER).can_log_in());
+    assert!(!master.path("EPuser", "endless").exists(), "an unfinished upload has no name");
+}
+
+#[test]
+fn an_account_has_no_more_sessions_than_it_may() {
+    let master = Machine::master().setting("LIMITS__SESSIONS_PER_ACCOUNT", "1").start();
+    let _session = master.sftp(USER).start_endless_upload("endless");
+    eventually("the session is there", || master.page("/metrics").1.contains("name=\"succeeded\"} 1"));
+    assert!(!master.sftp(USER).can_log_in());
+    assert!(master.sftp(ADMIN).can_log_in());
+}
+
+#[test]
+fn a_connection_that_does_not_log_in_is_ended() {
+    let master = Machine::master()
+        .setting("LIMITS__LOGIN_GRACE", "300ms")
+        .setting("LIMITS__UNAUTHENTICATED_PER_ADDRESS", "2")
+        .start();
+    let connect = || std::net::TcpStream::connect(master.address()).unwrap();
+    let ends = |mut stream: std::net::TcpStream| std::io::Read::read_to_end(&mut stream, &mut Vec::new()).map(|_| ());
+    let (silent, greeting) = (connect(), connect());
+    std::io::Write::write_all(&mut &greeting, b"SSH-2.0-x\r\n").unwrap();
+    eventually("a third is refused at once", || ends(connect()).is_ok());
+    let _ = (ends(silent), ends(greeting));
+    eventually("there is room again", || master.sftp(USER).can_log_in());
+}

@@ -1,0 +1,165 @@
+//! A pair: what happens on the master is on the standby.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use tests::{ADMIN, Pair, SEED, USER, eventually, fill_with_nasty_names, real_tree};
+
+#[test]
+fn an_upload_to_the_master_is_on_the_standby_and_a_new_account_logs_in_on_both() {
+    let pair = Pair::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report");
+    std::fs::write(&file, "the report").unwrap();
+    pair.master.sftp(USER).run(&format!("put -p {}\n", file.display())).expect_ok();
+    pair.wait_until_equal();
+    assert_eq!(std::fs::read(pair.standby.path("EPuser", "report")).unwrap(), b"the report");
+
+    let users = SEED.to_owned() + "  2: {name: alice, password: wonderland}\n";
+    std::fs::write(&file, users).unwrap();
+    pair.master.sftp(ADMIN).run(&format!("put {} users.yaml\n", file.display())).expect_ok();
+    for machine in [&pair.master, &pair.standby] {
+        eventually("alice can log in", || machine.sftp(("alice", "wonderland")).can_log_in());
+    }
+    let refused = pair.standby.sftp(USER).run(&format!("put {} x\n", file.display()));
+    assert!(!refused.ok && refused.text.to_lowercase().contains("permission denied"), "{}", refused.text);
+    let down = folder.path().join("down");
+    pair.standby.sftp(USER).run(&format!("get report {}\n", down.display())).expect_ok();
+    assert_eq!(std::fs::read(down).unwrap(), b"the report");
+    pair.wait_until_equal();
+}
+
+#[test]
+fn every_name_and_shape_is_mirrored_as_it_is_and_follows_changes() {
+    let pair = Pair::start();
+    let home = pair.master.path("EPuser", "tree");
+    fill_with_nasty_names(&home);
+    pair.wait_until_equal();
+    // A file becomes a folder, a folder a link, a link a file; a mode, a time, a content of the same size and time.
+    std::fs::remove_file(home.join("no bytes")).unwrap();
+    std::fs::create_dir(home.join("no bytes")).unwrap();
+    std::fs::remove_dir_all(home.join("empty")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", home.join("empty")).unwrap();
+    std::fs::remove_file(home.join("dangling")).unwrap();
+    std::fs::write(home.join("dangling"), "a file").unwrap();
+    std::fs::set_permissions(home.join("script"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::rename(home.join("two words"), home.join("three more words")).unwrap();
+    let private = home.join("private");
+    let before = std::fs::metadata(&private).unwrap().modified().unwrap();
+    std::fs::write(&private, "PRIVATE").unwrap();
+    std::fs::File::options().write(true).open(&private).unwrap().set_modified(before).unwrap();
+    pair.wait_until_equal();
+}
+
+#[test]
+fn what_another_hand_did_to_the_standby_is_repaired() {
+    let pair = Pair::start();
+    let write = |path: &str, content: &str| {
+        std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
+        std::fs::write(pair.master.path("EPuser", path), content).unwrap();
+    };
+    write("changed", "content");
+    write("removed", "content");
+    pair.wait_until_equal();
+    std::fs::write(pair.standby.path("EPuser", "changed"), "something else").unwrap();
+    std::fs::remove_file(pair.standby.path("EPuser", "removed")).unwrap();
+    std::fs::write(pair.standby.path("EPuser", "extra"), "not from here").unwrap();
+    pair.wait_until_equal();
+}
+
+#[test]
+fn a_standby_that_was_away_catches_up_and_is_spoken_of_once() {
+    let mut pair = Pair::start();
+    pair.standby.kill();
+    std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
+    std::fs::write(pair.master.path("EPuser", "meanwhile"), "x").unwrap();
+    let address = pair.standby.address().to_string();
+    let complaints = |pair: &Pair| {
+        let lines = pair.mirror.program().lines();
+        lines.iter().filter(|line| line.contains("WARN") && line.contains(&address)).count()
+    };
+    eventually("it is missed", || complaints(&pair) == 1);
+    assert_ne!(pair.mirror.page("/readyz").0, 200);
+    pair.standby.start();
+    pair.wait_until_equal();
+    assert_eq!(complaints(&pair), 1, "{:?}", pair.mirror.program().lines());
+    eventually("it is ready again", || pair.mirror.page("/readyz").0 == 200);
+}
+
+#[test]
+fn an_emptied_home_is_held_until_somebody_approves() {
+    let pair = Pair::start();
+    let home = pair.master.path("EPuser", "");
+    std::fs::create_dir_all(&home).unwrap();
+    for number in 0..20 {
+        std::fs::write(home.join(number.to_string()), "x").unwrap();
+    }
+    pair.wait_until_equal();
+    std::fs::remove_dir_all(&home).unwrap();
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("new"), "copied all the same").unwrap();
+    std::fs::remove_file(home.join("new")).unwrap();
+    eventually("the deletes are held", || pair.mirror.ask(&["status"]).1.contains("held"));
+    assert!(pair.standby.path("EPuser", "7").exists());
+    let (approved, text) = pair.mirror.ask(&["approve-deletes"]);
+    assert!(approved, "{text}");
+    pair.wait_until_equal();
+    let trash = pair.standby.data().join(".pair/trash");
+    assert!(std::fs::read_dir(trash).unwrap().count() > 0, "what was removed is kept for a while");
+}
+
+#[test]
+fn a_volume_that_is_not_mounted_deletes_nothing() {
+    let mut pair = Pair::start();
+    std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
+    std::fs::write(pair.master.path("EPuser", "kept"), "x").unwrap();
+    pair.wait_until_equal();
+    pair.master.stop();
+    let (data, aside) = (pair.master.data().to_owned(), pair.master.data().with_extension("aside"));
+    std::fs::rename(&data, &aside).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    eventually("the mirror notices", || pair.mirror.page("/readyz").0 != 200);
+    assert!(pair.standby.path("EPuser", "kept").exists());
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&aside, &data).unwrap();
+    pair.master.start();
+    pair.wait_until_equal();
+    eventually("the mirror is ready again", || pair.mirror.page("/readyz").0 == 200);
+}
+
+/// The whole job on real input: a tree of more than 10,000 files and 500 MB goes up with OpenSSH's client while the
+/// mirror runs; then a folder is renamed, a third deleted, some overwritten, the standby cut off in the middle.
+#[test]
+fn a_real_tree_is_mirrored_and_stays_equal_through_changes_and_an_outage() {
+    let mut pair = Pair::start();
+    let folder =
+        tempfile::tempdir_in(std::env::var_os("CARGO_HOME").map_or_else(std::env::temp_dir, Into::into)).unwrap();
+    let tree = folder.path().join("tree");
+    let files = real_tree(&tree);
+    assert!(files >= 10_000, "only {files} files to be had");
+    pair.master.sftp(USER).run(&format!("put -Rp {}\n", tree.display())).expect_ok();
+    pair.wait_until_equal_within(Duration::from_secs(600));
+
+    let home = pair.master.path("EPuser", "tree");
+    std::fs::rename(home.join("src"), home.join("renamed")).unwrap();
+    let registry = std::fs::read_dir(home.join("renamed")).unwrap().flatten().next().unwrap().path();
+    let mut crates: Vec<_> = std::fs::read_dir(&registry).unwrap().flatten().map(|entry| entry.path()).collect();
+    crates.sort();
+    pair.standby.kill();
+    for (number, path) in crates.iter().enumerate() {
+        match number % 3 {
+            0 => std::fs::remove_dir_all(path).unwrap(),
+            1 => std::fs::write(path.join("Cargo.toml"), "overwritten").unwrap(),
+            _ => {}
+        }
+    }
+    pair.standby.start();
+    eventually("the many deletes are held", || pair.mirror.ask(&["status"]).1.contains("held"));
+    assert!(pair.mirror.ask(&["approve-deletes"]).0);
+    pair.wait_until_equal_within(Duration::from_secs(600));
+    pair.mirror.kill();
+    pair.mirror.start();
+    eventually("a mirror that was killed is ready again", || pair.mirror.page("/readyz").0 == 200);
+    pair.wait_until_equal();
+}
