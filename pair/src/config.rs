@@ -186,7 +186,8 @@ mod tests {
     fn sample(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Sample, String> {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, value.to_string())).collect();
-        load_from("sample", Some((Path::new("sample.yaml"), file)), &variables, &flags).map_err(|error| error.to_string())
+        load_from("sample", Some((Path::new("sample.yaml"), file)), &variables, &flags)
+            .map_err(|error| error.to_string())
     }
 
     #[test]

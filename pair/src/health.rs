@@ -49,11 +49,7 @@ async fn ready(State(pages): State<Arc<dyn Pages>>) -> (StatusCode, String) {
 }
 
 async fn primary(State(pages): State<Arc<dyn Pages>>) -> (StatusCode, &'static str) {
-    if pages.primary() {
-        (StatusCode::OK, "primary\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not primary\n")
-    }
+    if pages.primary() { (StatusCode::OK, "primary\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not primary\n") }
 }
 
 async fn metrics(State(pages): State<Arc<dyn Pages>>) -> impl IntoResponse {

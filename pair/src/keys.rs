@@ -71,9 +71,8 @@ pub fn fingerprint(key: &PublicKey) -> String {
 fn read_host_key(path: &Path) -> anyhow::Result<PrivateKey> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| usage(format!("cannot read the host key {}: {error}", path.display())))?;
-    let key = PrivateKey::from_openssh(&text).map_err(|error| {
-        usage(format!("{} is no OpenSSH private key without passphrase: {error}", path.display()))
-    })?;
+    let key = PrivateKey::from_openssh(&text)
+        .map_err(|error| usage(format!("{} is no OpenSSH private key without passphrase: {error}", path.display())))?;
     let public = path.with_extension("pub");
     if !public.exists() {
         std::fs::write(&public, key.public_key().to_openssh()? + "\n")
@@ -116,7 +115,8 @@ mod tests {
 
     #[test]
     fn both_machines_derive_the_same_keys_and_no_two_are_equal() {
-        let secret = PairSecret::parse(&"0123456789abcdeffedcba98765432100f1e2d3c4b5a69788796a5b4c3d2e1f0", "x").unwrap();
+        let secret =
+            PairSecret::parse("0123456789abcdeffedcba98765432100f1e2d3c4b5a69788796a5b4c3d2e1f0", "x").unwrap();
         let prints = || -> Vec<String> {
             let mut keys = derived_host_keys(&secret).unwrap();
             keys.push(peer_key(&secret).unwrap());

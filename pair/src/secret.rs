@@ -144,7 +144,9 @@ mod tests {
     #[test]
     fn a_short_guessable_or_garbled_secret_is_refused_with_advice() {
         let row: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
-        for text in ["", "1234", &"00".repeat(32), &"0123456789abcdef".repeat(4), &row, &"zz".repeat(32), &"é".repeat(64)] {
+        for text in
+            ["", "1234", &"00".repeat(32), &"0123456789abcdef".repeat(4), &row, &"zz".repeat(32), &"é".repeat(64)]
+        {
             let error = PairSecret::parse(text, "PAIR_SECRET").unwrap_err();
             assert_eq!(crate::exit::code(&error), 2);
             assert!(error.to_string().starts_with("PAIR_SECRET "), "{error}");

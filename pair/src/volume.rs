@@ -57,7 +57,8 @@ pub fn write_marker(data: &Path, marker: &Marker) -> anyhow::Result<()> {
 
 /// The id that the kernel gives to the file system below a path (`f_fsid` of statfs), in hexadecimal digits.
 pub fn file_system_id(path: &Path) -> anyhow::Result<String> {
-    let stat = rustix::fs::statvfs(path).map_err(|error| usage(format!("cannot look at {}: {error}", path.display())))?;
+    let stat =
+        rustix::fs::statvfs(path).map_err(|error| usage(format!("cannot look at {}: {error}", path.display())))?;
     Ok(format!("{:016x}", stat.f_fsid))
 }
 

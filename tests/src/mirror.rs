@@ -40,8 +40,7 @@ impl Mirror {
     #[track_caller]
     pub fn start(&mut self) {
         let mut program = Program::start(&mut self.command());
-        self.health =
-            Some(program.wait_for_line("health on ").trim().trim_start_matches("http://").parse().expect("an address"));
+        self.health = Some(program.wait_for_line("health on ").trim().parse().expect("an address"));
         self.program = Some(program);
     }
 

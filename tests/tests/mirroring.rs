@@ -100,7 +100,7 @@ fn an_emptied_home_is_held_until_somebody_approves() {
     std::fs::create_dir(&home).unwrap();
     std::fs::write(home.join("new"), "copied all the same").unwrap();
     std::fs::remove_file(home.join("new")).unwrap();
-    eventually("the deletes are held", || pair.mirror.ask(&["status"]).1.contains("held"));
+    eventually("the deletes are held", || pair.mirror.ask(&["status"]).1.contains("HELD"));
     assert!(pair.standby.path("EPuser", "7").exists());
     let (approved, text) = pair.mirror.ask(&["approve-deletes"]);
     assert!(approved, "{text}");
@@ -155,7 +155,7 @@ fn a_real_tree_is_mirrored_and_stays_equal_through_changes_and_an_outage() {
         }
     }
     pair.standby.start();
-    eventually("the many deletes are held", || pair.mirror.ask(&["status"]).1.contains("held"));
+    eventually("the many deletes are held", || pair.mirror.ask(&["status"]).1.contains("HELD"));
     assert!(pair.mirror.ask(&["approve-deletes"]).0);
     pair.wait_until_equal_within(Duration::from_secs(600));
     pair.mirror.kill();

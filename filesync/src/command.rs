@@ -1,0 +1,204 @@
+//! The command line: options, subcommands, and what they print.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use pair::keys::peer_key;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::status::{Report, now_s};
+use crate::store::{self, Held, Known};
+use crate::tree::shown;
+
+/// Paths that `status` shows of each list.
+const SAMPLES_MAX: usize = 20;
+
+/// Mirrors the data folder of a master to its standbys.
+#[derive(Debug, Parser)]
+#[command(name = "filesync", version)]
+pub struct Arguments {
+    /// The file with the settings
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// The folder that is mirrored
+    #[arg(long, global = true)]
+    data: Option<String>,
+    /// This machine's own state
+    #[arg(long, global = true)]
+    state: Option<String>,
+    /// Where to mirror to: host:port,host:port
+    #[arg(long, global = true)]
+    standbys: Option<String>,
+    /// From one pass to the next: 2s, 100s, 5m
+    #[arg(long, global = true)]
+    interval: Option<String>,
+    /// Where health and metrics are served
+    #[arg(long, global = true)]
+    health_listen: Option<String>,
+    /// How long a standby keeps what was replaced or removed, in days
+    #[arg(long, global = true)]
+    trash_days: Option<String>,
+    /// Removals per hour that need no approval, in percent of all entries
+    #[arg(long, global = true)]
+    delete_budget_percent: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the settings; exit 2 with the reason where they are wrong
+    Check,
+    /// How each standby is doing
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let the removals go that are held
+    ApproveDeletes {
+        /// Only of this standby, named as in the settings
+        #[arg(long)]
+        standby: Option<String>,
+    },
+    /// Ask the running filesync whether all is well; exit 1 with the reason where not
+    Healthcheck,
+    /// Print the line for a plain SFTP server's authorized_keys
+    Key,
+}
+
+/// Does what the command line says. Without a subcommand that is the service, until `shutdown`.
+pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let config = arguments.config()?;
+    match arguments.command {
+        None => {
+            pair::logging::init()?;
+            crate::service::run(config, shutdown).await
+        }
+        Some(Command::Check) => {
+            config.check()?;
+            say("the settings are right")
+        }
+        Some(Command::Status { json }) => status(&config, json),
+        Some(Command::ApproveDeletes { standby }) => approve(&config, standby.as_deref()),
+        Some(Command::Healthcheck) => {
+            let address = config.health_listen.parse().map_err(|_| {
+                pair::exit::usage(format!("health_listen: {} is no address with a port", config.health_listen))
+            })?;
+            pair::health::check(address).await
+        }
+        Some(Command::Key) => say(&peer_key(&config.secret()?)?.public_key().to_openssh()?),
+    }
+}
+
+impl Arguments {
+    fn config(&self) -> anyhow::Result<Config> {
+        let flags = [
+            ("data", &self.data),
+            ("state", &self.state),
+            ("standbys", &self.standbys),
+            ("interval", &self.interval),
+            ("health_listen", &self.health_listen),
+            ("trash_days", &self.trash_days),
+            ("delete_budget_percent", &self.delete_budget_percent),
+        ];
+        let given: Vec<(&str, String)> =
+            flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
+        pair::config::load("filesync", self.config.as_deref(), &given)
+    }
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn approve(config: &Config, standby: Option<&str>) -> anyhow::Result<()> {
+    let (paths, entries) = store::approve(&config.store(), standby)?;
+    if paths == 0 {
+        return say("nothing is held");
+    }
+    say(&format!("{entries} entries below {paths} paths will be moved to the standby's trash with the next pass"))
+}
+
+fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
+    let (mut reports, mut texts) = (Vec::new(), Vec::new());
+    for Known { name, report, held, troubles: problems } in store::known(&config.store())? {
+        let report: Report = report.map(|report| serde_json::from_str(&report)).transpose()?.unwrap_or_default();
+        if as_json {
+            let held: Vec<_> = held
+                .iter()
+                .map(|held| {
+                    json!({ "path": shown(&held.path), "entries": held.entries, "reason": held.reason,
+                            "since_s": held.since_s, "approved": held.approved })
+                })
+                .collect();
+            let problems: Vec<_> = problems
+                .iter()
+                .map(|(path, trouble)| {
+                    json!({ "path": shown(path), "sentence": trouble.sentence, "first_s": trouble.first_s,
+                            "last_s": trouble.last_s, "attempts": trouble.attempts })
+                })
+                .collect();
+            let report = Report { standby: name, ..report };
+            reports.push(json!({ "report": report, "held": held, "problems": problems }));
+            continue;
+        }
+        let mut lines = vec![in_words(&name, &report)];
+        lines.extend(held_in_words(&held));
+        for (path, trouble) in problems.iter().take(SAMPLES_MAX) {
+            lines.push(format!("  problem: {}: {} (tried {} times)", shown(path), trouble.sentence, trouble.attempts));
+        }
+        if problems.len() > SAMPLES_MAX {
+            lines.push(format!("  and {} problems more", problems.len() - SAMPLES_MAX));
+        }
+        texts.push(lines.join("\n"));
+    }
+    if as_json {
+        return say(&serde_json::to_string_pretty(&json!({ "standbys": reports }))?);
+    }
+    if texts.is_empty() {
+        texts.push("no standby is known yet: filesync has not run on this machine as master".into());
+    }
+    say(&texts.join("\n"))
+}
+
+fn in_words(name: &str, report: &Report) -> String {
+    let ago = |at: Option<i64>| at.map_or("never".into(), |at| format!("{} s ago", (now_s() - at).max(0)));
+    let grade = report.grade.map_or("grade unknown", |grade| grade.text());
+    let state = match (&report.sentence, report.connected) {
+        (None, true) => "connected".to_owned(),
+        (sentence, _) => format!("NOT CONNECTED: {}", sentence.as_deref().unwrap_or("not reached yet")),
+    };
+    format!(
+        "{name} ({grade}): {state}\n  all that was there {} has arrived; last complete pass {}; {} entries\n  pending: {} files, \
+         {} bytes; sent: {} files, {} bytes",
+        ago(report.settled_at_s),
+        ago(report.complete_at_s),
+        report.entries,
+        report.files_pending,
+        report.bytes_pending,
+        report.files_sent,
+        report.bytes_sent
+    )
+}
+
+fn held_in_words(held: &[Held]) -> Vec<String> {
+    let waiting: Vec<&Held> = held.iter().filter(|held| !held.approved).collect();
+    let mut lines = Vec::new();
+    if let Some(first) = waiting.first() {
+        let entries: u64 = waiting.iter().map(|held| held.entries).sum();
+        lines.push(format!(
+            "  HELD: the removal of {entries} entries ({}); let them go with: filesync approve-deletes",
+            first.reason
+        ));
+    }
+    let samples = waiting.iter().take(SAMPLES_MAX);
+    lines.extend(samples.map(|held| format!("    {} ({} entries)", shown(&held.path), held.entries)));
+    if waiting.len() > SAMPLES_MAX {
+        lines.push(format!("    and {} paths more", waiting.len() - SAMPLES_MAX));
+    }
+    lines
+}

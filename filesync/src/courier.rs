@@ -1,0 +1,337 @@
+//! Brings content to a standby: send, compare, resume, publish.
+//!
+//! Always holds: a file appears under its name only whole, with its mode and time, by a rename; what it replaces is kept in
+//! the trash first; what both sides agree on is recorded only after the standby said OK to that rename. A source that
+//! changes while it is read is not sent: the stage is dropped, and the next pass sees it again.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pair::client::{ClientError, Handle};
+use pair::wire::{Attrs, open_flag};
+
+use crate::ledger::Ledger;
+use crate::plan::STAGE_PREFIX;
+use crate::remote::{Grade, Remote};
+use crate::source::{Source, entry_of_file, read_at};
+use crate::status::Board;
+use crate::store::Record;
+use crate::trash::Trash;
+use crate::tree::{Base, Entry, Kind, PERMISSIONS, Path, Seen};
+
+/// Files above this size go their own way: they may take hours, are resumed, and never hold up a small one. In bytes.
+pub const LARGE_BYTES: u64 = 8 * 1024 * 1024;
+/// Files up to this size are read and checked in one go, in bytes.
+const SMALL_BYTES: u64 = 255 * 1024;
+/// How much is read from the disk at a time, in bytes.
+const CHUNK_BYTES: u64 = 1020 * 1024;
+/// Writes of one file in flight; with 255 KiB each about 4 MiB.
+const WRITES_MAX: usize = 16;
+
+/// Why something was not done.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The connection is gone; nothing more can be done over it.
+    Lost(ClientError),
+    /// It does not work; a sentence for people.
+    Problem(String),
+    /// The source changed meanwhile; the next pass sees to it.
+    Changed,
+}
+
+impl From<ClientError> for Fault {
+    fn from(error: ClientError) -> Fault {
+        if error.is_lost() { Fault::Lost(error) } else { Fault::Problem(format!("the standby says: {error}")) }
+    }
+}
+
+/// Moves content over one connection.
+pub struct Courier {
+    /// Where to.
+    pub remote: Remote,
+    /// Where from.
+    pub source: Arc<Source>,
+    /// Where proven things are recorded.
+    pub ledger: Ledger,
+    /// Where progress is shown.
+    pub board: Arc<Board>,
+    /// Tells the stage names of this connection from those of others.
+    run: String,
+    staged: AtomicU64,
+}
+
+struct Opened {
+    file: Arc<File>,
+    entry: Entry,
+    /// The whole content, of a small file.
+    content: Option<Vec<u8>>,
+}
+
+impl Courier {
+    /// A courier for one connection.
+    pub fn new(remote: Remote, source: Arc<Source>, ledger: Ledger, board: Arc<Board>) -> Courier {
+        let run = format!("{:x}", jiff::Timestamp::now().as_nanosecond());
+        Courier { remote, source, ledger, board, run, staged: AtomicU64::new(0) }
+    }
+
+    /// Sends a file.
+    pub async fn put(&self, path: &[u8], replaces: bool, trash: &Trash) -> Result<(), Fault> {
+        let opened = self.open(path).await?;
+        let (stage, is_large) = (self.stage(path, &opened.entry), opened.entry.size > LARGE_BYTES);
+        let (handle, offset) =
+            if is_large { self.resume(&stage, &opened).await? } else { (self.create(&stage).await?, 0) };
+        let sent = self.send(&handle, &opened, offset).await;
+        let sent = match sent {
+            Ok(()) => self.finish(handle, &opened.entry).await,
+            Err(fault @ Fault::Lost(_)) => return Err(fault),
+            Err(fault) => {
+                self.remote.client.close(handle).await?;
+                Err(fault)
+            }
+        };
+        let sent = match sent {
+            Ok(()) if opened.content.is_none() => self.still_the_same(path, &opened).await,
+            sent => sent,
+        };
+        if let Err(fault) = sent {
+            if !matches!(fault, Fault::Lost(_)) {
+                let _may_be_gone = self.remote.client.remove(&self.remote.at(&stage)).await;
+            }
+            return Err(fault);
+        }
+        self.publish(&stage, path, replaces, trash).await?;
+        self.agree(path, opened.entry.clone()).await?;
+        self.board.sent(opened.entry.size);
+        Ok(())
+    }
+
+    /// Makes a symbolic link.
+    pub async fn link(&self, path: &[u8], entry: &Entry, replaces: bool, trash: &Trash) -> Result<(), Fault> {
+        let stage = self.stage(path, entry);
+        let client = &self.remote.client;
+        client.symlink(&entry.target, &self.remote.at(&stage)).await?;
+        if self.remote.lsetstat {
+            client.lsetstat(&self.remote.at(&stage), times_of(entry)).await?;
+        }
+        self.publish(&stage, path, replaces, trash).await?;
+        self.agree(path, entry.clone()).await
+    }
+
+    /// Compares a file by hash. Where it differs it is sent; where only the attributes do, they are set.
+    pub async fn verify(&self, path: &[u8], trash: &Trash) -> Result<(), Fault> {
+        let opened = self.open(path).await?;
+        let length = opened.entry.size;
+        let (ours, theirs) = futures::join!(hash_of(&opened, length), self.remote.digest(path, length));
+        let ours = ours?;
+        self.still_the_same(path, &opened).await?;
+        match theirs {
+            Ok((hash, count)) if hash == ours && count == length => self.set_attributes(path, &opened.entry).await,
+            Err(error) if error.is_lost() => Err(error.into()),
+            // Different, shorter, or gone since it was listed.
+            _ => self.put(path, true, trash).await,
+        }
+    }
+
+    /// Sets mode and time, and records what the standby then shows.
+    pub async fn set_attributes(&self, path: &[u8], entry: &Entry) -> Result<(), Fault> {
+        let (client, at) = (&self.remote.client, self.remote.at(path));
+        match entry.kind {
+            Kind::Link => client.lsetstat(&at, times_of(entry)).await?,
+            _ => client.setstat(&at, Attrs { mode: Some(entry.mode), ..times_of(entry) }).await?,
+        }
+        // Some servers keep less than they are told (no sticky bits, times in steps of 2 s). What they made of it is what
+        // the next pass compares with, or it would try again for ever.
+        let mut remote = self.remote.look(path).await?.ok_or(Fault::Changed)?;
+        remote.target = entry.target.clone();
+        self.ledger.record(Record::Agree(path.to_vec(), Base { source: entry.clone(), remote })).await;
+        Ok(())
+    }
+
+    async fn agree(&self, path: &[u8], source: Entry) -> Result<(), Fault> {
+        let remote = self.seen_after(path, &source).await?;
+        self.ledger.record(Record::Agree(path.to_vec(), Base { source, remote })).await;
+        Ok(())
+    }
+
+    /// What a standby shows of what it was just given: our own sftpd keeps what it is told, others are asked.
+    async fn seen_after(&self, path: &[u8], entry: &Entry) -> Result<Seen, Fault> {
+        if self.remote.grade == Grade::Pair {
+            return Ok(entry.seen());
+        }
+        let mut seen = self.remote.look(path).await?.ok_or(Fault::Changed)?;
+        seen.target = entry.target.clone();
+        Ok(seen)
+    }
+
+    async fn open(&self, path: &[u8]) -> Result<Opened, Fault> {
+        let (source, path) = (self.source.clone(), path.to_vec());
+        blocking(move || {
+            let file = Arc::new(source.open_file(&path)?);
+            let entry = entry_of_file(&file)?;
+            let mut opened = Opened { file, entry, content: None };
+            if opened.entry.size <= SMALL_BYTES {
+                opened.content = Some(read_at(&opened.file, 0, opened.entry.size as usize)?);
+                is_unchanged(&source, &path, &opened)?;
+            }
+            Ok(opened)
+        })
+        .await
+    }
+
+    async fn still_the_same(&self, path: &[u8], opened: &Opened) -> Result<(), Fault> {
+        let (source, path) = (self.source.clone(), path.to_vec());
+        let opened = Opened { file: opened.file.clone(), entry: opened.entry.clone(), content: None };
+        blocking(move || is_unchanged(&source, &path, &opened)).await
+    }
+
+    /// A name in the stage: for a large file one that the next try finds again, for others a new one.
+    fn stage(&self, path: &[u8], entry: &Entry) -> Path {
+        if entry.kind == Kind::File && entry.size > LARGE_BYTES {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(path);
+            for number in [entry.ino, entry.size, entry.mtime_ns as u64] {
+                hasher.update(&number.to_be_bytes());
+            }
+            return format!(".pair/stage/{STAGE_PREFIX}{}", hasher.finalize().to_hex()).into_bytes();
+        }
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        format!(".pair/stage/{STAGE_PREFIX}{}-{number}", self.run).into_bytes()
+    }
+
+    async fn create(&self, stage: &[u8]) -> Result<Handle, Fault> {
+        let flags = open_flag::WRITE | open_flag::CREAT | open_flag::TRUNC;
+        Ok(self.remote.client.open(&self.remote.at(stage), flags, Some(0o600)).await?)
+    }
+
+    /// Opens the stage of a large file where an earlier try stopped, if what is there is the beginning of this file.
+    async fn resume(&self, stage: &[u8], opened: &Opened) -> Result<(Handle, u64), Fault> {
+        let there = self.remote.look(stage).await?.map_or(0, |seen| seen.size).min(opened.entry.size);
+        if there > 0 {
+            let (ours, theirs) = futures::join!(hash_of(opened, there), self.remote.digest(stage, there));
+            if theirs? == (ours?, there) {
+                let handle = self.remote.client.open(&self.remote.at(stage), open_flag::WRITE, None).await?;
+                tracing::debug!(bytes = there, "a broken transfer goes on");
+                return Ok((handle, there));
+            }
+        }
+        Ok((self.create(stage).await?, 0))
+    }
+
+    async fn send(&self, handle: &Handle, opened: &Opened, from: u64) -> Result<(), Fault> {
+        let (client, size) = (&self.remote.client, opened.entry.size);
+        let (mut offset, mut pending) = (from, VecDeque::new());
+        while offset < size {
+            let length = CHUNK_BYTES.min(size - offset) as usize;
+            let chunk = match &opened.content {
+                Some(content) => content.clone(),
+                None => {
+                    let file = opened.file.clone();
+                    blocking(move || Ok(read_at(&file, offset, length)?)).await?
+                }
+            };
+            if chunk.len() < length {
+                return Err(Fault::Changed);
+            }
+            for part in chunk.chunks(client.write_bytes_max()) {
+                pending.push_back(client.begin_write(handle, offset, part).await?);
+                offset += part.len() as u64;
+                if pending.len() > WRITES_MAX
+                    && let Some(write) = pending.pop_front()
+                {
+                    write.done().await?;
+                }
+            }
+        }
+        for write in pending {
+            write.done().await?;
+        }
+        Ok(())
+    }
+
+    /// Attributes, flush and close leave together, in this order.
+    async fn finish(&self, handle: Handle, entry: &Entry) -> Result<(), Fault> {
+        let client = &self.remote.client;
+        let attributes = Attrs { mode: Some(entry.mode & PERMISSIONS), ..times_of(entry) };
+        let attributes = client.begin_fsetstat(&handle, attributes).await?;
+        let fsync = if self.remote.fsync { Some(client.begin_fsync(&handle).await?) } else { None };
+        let close = client.begin_close(&handle).await?;
+        let attributes = attributes.done().await;
+        if let Some(fsync) = fsync {
+            fsync.done().await?;
+        }
+        close.done().await?;
+        Ok(attributes?)
+    }
+
+    /// Renames a whole stage to its name, after what it replaces was kept.
+    async fn publish(&self, stage: &[u8], path: &[u8], replaces: bool, trash: &Trash) -> Result<(), Fault> {
+        let (client, from, to) = (&self.remote.client, self.remote.at(stage), self.remote.at(path));
+        if !replaces {
+            match client.rename(&from, &to).await {
+                Err(ClientError::Status { .. }) if self.remote.look(path).await?.is_some() => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        if self.remote.posix_rename && self.remote.hardlink {
+            trash.keep(&self.remote, path).await?;
+            return Ok(client.posix_rename(&from, &to).await?);
+        }
+        trash.take(&self.remote, path).await?;
+        Ok(client.rename(&from, &to).await?)
+    }
+}
+
+fn times_of(entry: &Entry) -> Attrs {
+    let seconds = entry.mtime_s();
+    Attrs { times: Some((seconds, seconds)), ..Attrs::default() }
+}
+
+async fn hash_of(opened: &Opened, length: u64) -> Result<blake3::Hash, Fault> {
+    let (file, content) = (opened.file.clone(), opened.content.clone());
+    blocking(move || {
+        if let Some(content) = content {
+            return Ok(blake3::hash(&content));
+        }
+        let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
+        while offset < length {
+            let part = read_at(&file, offset, CHUNK_BYTES.min(length - offset) as usize)?;
+            if part.is_empty() {
+                return Err(Fault::Changed);
+            }
+            hasher.update(&part);
+            offset += part.len() as u64;
+        }
+        Ok(hasher.finalize())
+    })
+    .await
+}
+
+/// Whether an open file is as it was when it was opened, and still the one at its path.
+fn is_unchanged(source: &Source, path: &[u8], opened: &Opened) -> Result<(), Fault> {
+    let same_file = entry_of_file(&opened.file)?.same_content(&opened.entry);
+    let same_path = source.look(path)?.identity() == opened.entry.identity();
+    if same_file && same_path { Ok(()) } else { Err(Fault::Changed) }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Fault {
+        // It went away, or became something else, after it was listed.
+        let became_a_link = rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::LOOP);
+        match error.kind() {
+            _ if became_a_link => Fault::Changed,
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::Other => Fault::Changed,
+            _ => Fault::Problem(format!("cannot read it: {error}")),
+        }
+    }
+}
+
+/// Runs disk work off the async threads.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Fault::Problem(format!("reading it broke off: {error}"))),
+    }
+}

@@ -1,0 +1,251 @@
+//! Keeps one standby up to date, for ever: connect, pass after pass, reconnect.
+//!
+//! Each standby has a follower of its own, with its own connections, store rows and patience: none ever waits for another.
+//! That a standby is away is said once, and once more when it is back.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pair::volume::{file_system_id, read_marker};
+
+use crate::accounts;
+use crate::config::Config;
+use crate::courier::Courier;
+use crate::housekeeping;
+use crate::lane::{Lane, WORKERS_BYTES_MAX};
+use crate::ledger::Ledger;
+use crate::pass;
+use crate::remote::Remote;
+use crate::source::Source;
+use crate::standby::{Address, Failure, Identity, Standby};
+use crate::status::{Board, now_s};
+use crate::store::Store;
+
+/// The first wait after a failure.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// The longest wait after failures.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often the standby's trash and stage are looked through.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// One standby's follower.
+pub struct Follower {
+    /// How it is doing.
+    pub board: Arc<Board>,
+    standby: Standby,
+    store: Arc<Mutex<Store>>,
+    ledger: Ledger,
+    interval: Duration,
+    budget_percent: u64,
+    trash_days: u32,
+    data: PathBuf,
+    accounts: PathBuf,
+}
+
+impl Follower {
+    /// A follower for a standby.
+    pub fn new(
+        config: &Config,
+        address: Address,
+        identity: Arc<Identity>,
+        board: Arc<Board>,
+    ) -> anyhow::Result<Follower> {
+        // The ledger's thread and the passes write through one connection each, and never at the same time for long.
+        let open = || anyhow::Ok(Arc::new(Mutex::new(Store::open(&config.store(), &address.name)?)));
+        let (store, ledger_store) = (open()?, open()?);
+        Ok(Follower {
+            board,
+            standby: Standby { address, identity, store: store.clone() },
+            store,
+            ledger: Ledger::start(ledger_store),
+            interval: config.interval.get(),
+            budget_percent: config.delete_budget_percent,
+            trash_days: config.trash_days,
+            data: config.data.clone(),
+            accounts: config.state.join("accounts.json"),
+        })
+    }
+
+    /// The standby's name.
+    pub fn name(&self) -> &str {
+        &self.standby.address.name
+    }
+
+    /// Follows until it is dropped.
+    pub async fn run(&self) {
+        let mut backoff = BACKOFF_MIN;
+        // What was said, and since when. It is taken back only once that very thing works again, so that a standby which
+        // lets us in and then fails does not fill the log.
+        let mut said: Option<(Instant, Failure)> = None;
+        let mut first = true;
+        loop {
+            let passes = self.board.report().passes;
+            let failure = match self.begin().await {
+                Ok(remote) => {
+                    let grade = remote.grade.text();
+                    self.board.connected(remote.grade);
+                    if std::mem::take(&mut first) && said.is_none() {
+                        tracing::info!("standby {}: connected ({grade})", self.name());
+                    }
+                    self.session(remote, &mut said).await
+                }
+                Err(failure) => failure,
+            };
+            if self.board.report().passes > passes {
+                backoff = BACKOFF_MIN;
+            }
+            self.board.disconnected(failure.sentence());
+            let is_news = match (&said, &failure) {
+                (None, _) => true,
+                // Away in other words is still away.
+                (Some(_), Failure::Away(_)) => false,
+                (Some((_, before)), failure) => before != failure,
+            };
+            if is_news {
+                tracing::warn!("{}; trying again until it works", failure.sentence());
+                let since = said.map_or_else(Instant::now, |(since, _)| since);
+                said = Some((since, failure));
+            }
+            self.keep_report().await;
+            tokio::time::sleep(jittered(backoff)).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn begin(&self) -> Result<Remote, Failure> {
+        // Before the standby is bothered: there is nothing to do for it with the wrong volume.
+        let refused = |sentence| format!("standby {}: {sentence}", self.name());
+        self.check_volume().await.map_err(refused)?;
+        self.standby.connect().await
+    }
+
+    /// Works over a connection until it is lost, or until a pass is refused. Tells why it ended.
+    async fn session(&self, remote: Remote, said: &mut Option<(Instant, Failure)>) -> Failure {
+        let lane = Lane::default();
+        let courier = match self.courier(remote) {
+            Ok(courier) => courier,
+            Err(sentence) => return format!("standby {}: {sentence}", self.name()).into(),
+        };
+        let [merely_large, any] = WORKERS_BYTES_MAX;
+        let large = futures::future::join(lane.work(merely_large, self), lane.work(any, self));
+        let accounts = async {
+            match self.standby.address.plain {
+                // A plain server has no accounts of ours.
+                Some(_) => std::future::pending().await,
+                None => accounts::keep_pushed(&self.standby, &self.accounts).await,
+            }
+        };
+        tokio::select! {
+            reason = self.passes(&courier, &lane, said) => {
+                let sentence = format!("standby {}: {reason}", self.name());
+                if courier.remote.client.is_lost() { Failure::Away(sentence) } else { Failure::Wrong(sentence) }
+            }
+            _ = large => "the lane for large files ended".into(),
+            () = accounts => "pushing accounts ended".into(),
+        }
+    }
+
+    /// One more connection to the same standby.
+    pub async fn connect_again(&self) -> Result<Courier, String> {
+        let remote = self.standby.connect().await.map_err(|failure| failure.sentence().to_owned())?;
+        self.courier(remote)
+    }
+
+    fn courier(&self, remote: Remote) -> Result<Courier, String> {
+        let source = Source::open(&self.data).map_err(|error| format!("{error:#}"))?;
+        Ok(Courier::new(remote, Arc::new(source), self.ledger.clone(), self.board.clone()))
+    }
+
+    async fn passes(&self, courier: &Courier, lane: &Lane, said: &mut Option<(Instant, Failure)>) -> String {
+        let mut housekept: Option<Instant> = None;
+        loop {
+            let began = Instant::now();
+            if let Err(sentence) = pass::run(self, courier, lane).await {
+                return sentence;
+            }
+            if let Some((since, _)) = said.take() {
+                tracing::info!("standby {}: follows again after {} s", self.name(), since.elapsed().as_secs());
+            }
+            self.keep_report().await;
+            if housekept.is_none_or(|at| at.elapsed() > HOUSEKEEPING_INTERVAL) {
+                housekept = Some(Instant::now());
+                if let Err(error) = housekeeping::run(&courier.remote, self.trash_days, &lane.paths()).await {
+                    return error.to_string();
+                }
+            }
+            let rest = self.interval.saturating_sub(began.elapsed());
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                () = lane.idle.notified() => {}
+            }
+            if courier.remote.client.is_lost() {
+                return "the connection was lost".into();
+            }
+        }
+    }
+
+    /// Makes sure that the data folder is the right one, or says why there is no pass. Tells the file system's id.
+    pub async fn check_volume(&self) -> Result<String, String> {
+        let (data, pair) = (self.data.clone(), self.standby.identity.pair().to_owned());
+        let file_system = self
+            .stored(move |store, _| Ok(check_volume(&data, &pair, store)))
+            .await?
+            .map_err(|sentence| format!("no pass, nothing is copied or removed: {sentence}"))?;
+        Ok(file_system)
+    }
+
+    /// Works with the store off the async threads. The closure is given the delete budget in percent too.
+    pub async fn stored<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store, u64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let (store, percent) = (self.store.clone(), self.budget_percent);
+        let run = move || work(&mut store.lock().unwrap_or_else(PoisonError::into_inner), percent);
+        match tokio::task::spawn_blocking(run).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(format!("the store does not work: {error}")),
+            Err(error) => Err(format!("the store's work broke off: {error}")),
+        }
+    }
+
+    async fn keep_report(&self) {
+        let report = serde_json::to_string(&self.board.report()).unwrap_or_default();
+        if let Err(sentence) = self.stored(move |store, _| store.keep_report(&report)).await {
+            tracing::warn!("standby {}: {sentence}", self.name());
+        }
+    }
+}
+
+fn check_volume(data: &std::path::Path, pair: &str, store: &Store) -> Result<String, String> {
+    let shown = data.display();
+    let file_system = file_system_id(data).map_err(|error| error.to_string())?;
+    let marker = read_marker(data).map_err(|error| error.to_string())?.ok_or_else(|| {
+        format!("{shown} has no .pair/marker: the disk is not mounted, or sftpd was not started on it yet")
+    })?;
+    if marker.pair != pair {
+        return Err(format!("{shown}/.pair/marker names pair {}, and PAIR_SECRET makes this pair {pair}", marker.pair));
+    }
+    let moved = |was: &str| {
+        format!(
+            "{shown} is on file system {file_system}, and was on {was}: another disk is mounted there. If it was moved on \
+             purpose, have sftpd accept it and remove filesync.db; nothing is removed then until both sides were compared"
+        )
+    };
+    if marker.file_system != file_system {
+        return Err(moved(&marker.file_system));
+    }
+    let volume = format!("{file_system} {}", marker.volume);
+    let pinned = store.pin("volume", &volume).map_err(|error| format!("the store does not work: {error}"))?;
+    if pinned != volume { Err(moved(&pinned)) } else { Ok(file_system) }
+}
+
+/// A wait that differs from standby to standby, so that two that fail together do not try together for ever.
+fn jittered(wait: Duration) -> Duration {
+    let fraction = (now_ns() % 1000) as f64 / 1000.0;
+    wait.mul_f64(0.75 + fraction / 2.0)
+}
+
+fn now_ns() -> u32 {
+    (jiff::Timestamp::now().subsec_nanosecond().unsigned_abs() / 1000).wrapping_add(now_s() as u32)
+}

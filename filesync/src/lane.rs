@@ -1,0 +1,171 @@
+//! The way for large files, beside the passes and on connections of its own: a file of 100 GB never delays one of 1 KB, nor
+//! the next pass.
+//!
+//! Passes offer what is to be sent; workers take the smallest first. One worker takes nothing above 1 GiB, so that a huge
+//! file does not hold up the merely large ones either.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::courier::{Courier, Fault};
+use crate::follower::Follower;
+use crate::listing::Problem;
+use crate::trash::Trash;
+use crate::tree::Path;
+
+/// What each worker takes at most, in bytes.
+pub const WORKERS_BYTES_MAX: [u64; 2] = [1 << 30, u64::MAX];
+/// How long a worker waits after its connection failed.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A large file to be brought up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Compare first, and send only what differs.
+    pub verify: bool,
+    /// Something is there that must be kept in the trash.
+    pub replaces: bool,
+}
+
+/// The jobs of one standby.
+#[derive(Default)]
+pub struct Lane {
+    jobs: Mutex<Jobs>,
+    offered: Notify,
+    /// Told when the last job is done: a pass can settle what is left, such as times of folders.
+    pub idle: Notify,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: BTreeMap<Path, Job>,
+    running: BTreeSet<Path>,
+    /// When a path was last done with.
+    finished: BTreeMap<Path, Instant>,
+    problems: Vec<Problem>,
+}
+
+impl Lane {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what waits by what a pass found; what runs goes on. What was finished after the pass began may have been
+    /// listed before, and must not be sent once more for that.
+    pub fn offer(&self, found: BTreeMap<Path, Job>, began: Instant) {
+        let mut jobs = self.jobs();
+        jobs.waiting = found;
+        let Jobs { waiting, running, finished, .. } = &mut *jobs;
+        finished.retain(|_, at| *at >= began);
+        waiting.retain(|path, _| !running.contains(path) && !finished.contains_key(path));
+        self.offered.notify_waiters();
+    }
+
+    /// The paths that wait or run.
+    pub fn paths(&self) -> BTreeSet<Path> {
+        let jobs = self.jobs();
+        jobs.waiting.keys().chain(&jobs.running).cloned().collect()
+    }
+
+    /// What went wrong since the last call.
+    pub fn take_problems(&self) -> Vec<Problem> {
+        std::mem::take(&mut self.jobs().problems)
+    }
+
+    fn take(&self, bytes_max: u64) -> Option<(Path, Job)> {
+        let mut jobs = self.jobs();
+        let fitting = jobs.waiting.iter().filter(|(_, job)| job.bytes <= bytes_max);
+        let path = fitting.min_by_key(|(_, job)| job.bytes)?.0.clone();
+        let job = jobs.waiting.remove(&path)?;
+        jobs.running.insert(path.clone());
+        Some((path, job))
+    }
+
+    fn finish(&self, path: Path, problem: Option<String>) {
+        let mut jobs = self.jobs();
+        jobs.running.remove(&path);
+        jobs.finished.insert(path.clone(), Instant::now());
+        jobs.problems.extend(problem.map(|sentence| Problem { path, sentence }));
+        if jobs.running.is_empty() && jobs.waiting.is_empty() {
+            self.idle.notify_one();
+        }
+    }
+
+    /// Does jobs up to a size, for ever, on a connection of its own once there is something to do.
+    pub async fn work(&self, bytes_max: u64, follower: &Follower) {
+        let mut courier: Option<Arc<Courier>> = None;
+        loop {
+            let offered = self.offered.notified();
+            tokio::pin!(offered);
+            // Asked to be told before looking, so that nothing offered in between is overlooked.
+            offered.as_mut().enable();
+            let Some((path, job)) = self.take(bytes_max) else {
+                offered.await;
+                continue;
+            };
+            if courier.as_ref().is_none_or(|courier| courier.remote.client.is_lost()) {
+                courier = follower.connect_again().await.ok().map(Arc::new);
+            }
+            let Some(courier) = &courier else {
+                // The pass's own connection fails as well and says why; its next pass offers the job again.
+                self.finish(path, None);
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let trash = Trash::new(courier.board.report().passes);
+            let outcome = match job.verify {
+                true => courier.verify(&path, &trash).await,
+                false => courier.put(&path, job.replaces, &trash).await,
+            };
+            match outcome {
+                Ok(()) | Err(Fault::Changed) => self.finish(path, None),
+                Err(Fault::Problem(sentence)) => self.finish(path, Some(sentence)),
+                Err(Fault::Lost(error)) => {
+                    tracing::debug!(%error, "a large transfer broke off");
+                    self.finish(path, None);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(bytes: u64) -> Job {
+        Job { bytes, verify: false, replaces: false }
+    }
+
+    #[test]
+    fn the_smallest_goes_first_and_the_huge_only_by_its_own_worker() {
+        let (lane, began) = (Lane::default(), Instant::now());
+        lane.offer(
+            [(b"huge".to_vec(), job(1 << 40)), (b"a".to_vec(), job(20)), (b"b".to_vec(), job(10))].into(),
+            Instant::now(),
+        );
+        let [small, any] = WORKERS_BYTES_MAX;
+        assert_eq!(lane.take(small).unwrap().0, b"b");
+        assert_eq!(lane.take(small).unwrap().0, b"a");
+        assert_eq!(lane.take(small), None);
+        assert_eq!(lane.take(any).unwrap().0, b"huge");
+        lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), Instant::now());
+        assert_eq!(lane.take(any), None, "what runs is not started twice");
+        assert_eq!(lane.paths().len(), 3);
+        for path in [b"a".to_vec(), b"b".to_vec(), b"huge".to_vec()] {
+            lane.finish(path, Some("s".into()));
+        }
+        lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), began);
+        assert_eq!(lane.take(any), None, "what was finished during the pass is not sent again");
+        lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), Instant::now());
+        assert!(lane.take(any).is_some(), "a later pass may ask again");
+        lane.finish(b"huge".to_vec(), None);
+        assert_eq!((lane.paths().len(), lane.take_problems().len(), lane.take_problems().len()), (0, 3, 0));
+    }
+}

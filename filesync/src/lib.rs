@@ -1,0 +1,38 @@
+//! filesync: mirrors the master's data folder to its standbys.
+//!
+//! In the order a change meets them: a follower connects to its standby and makes pass after pass; a pass lists both sides,
+//! plans, and does the steps; the courier moves content; the ledger remembers what is proven. `plan` and `safety` decide
+//! everything and touch nothing; only `listing`, `source`, `remote`, `courier` and `trash` touch a disk or a wire.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod command;
+pub mod config;
+pub mod service;
+
+mod follower;
+mod standby;
+
+mod accounts;
+mod lane;
+mod pass;
+
+pub mod listing;
+pub mod plan;
+pub mod remote;
+pub mod safety;
+pub mod source;
+pub mod tree;
+
+mod courier;
+mod housekeeping;
+mod trash;
+
+mod ledger;
+pub mod store;
+
+mod health;
+pub mod status;
+
+pub use config::Config;
+pub use service::{Service, run};

@@ -1,0 +1,174 @@
+//! Walks the data folder.
+//!
+//! What could not be listed is never taken for absent: each such folder is named as blind, with the reason. `.pair` at the
+//! top is left out and never entered. The walk takes no lock and no snapshot: what moves meanwhile may be missed, which is
+//! why one listing alone never removes anything.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::Dir;
+use rustix::io::Errno;
+
+use crate::plan::PRIVATE;
+use crate::source::{Source, entry_at, ino_of};
+use crate::tree::{Kind, Path, Tree, join};
+
+/// Something that could not be done, for the path it concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The path.
+    pub path: Path,
+    /// What is wrong and, where known, what to do.
+    pub sentence: String,
+}
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// All entries.
+    pub tree: Tree,
+    /// Folders that could not be listed whole.
+    pub blind: Vec<Path>,
+    /// What a person should know.
+    pub problems: Vec<Problem>,
+}
+
+/// Lists the data folder.
+pub fn list(source: &Source) -> Listing {
+    let mut listing = Listing::default();
+    let mut folders = vec![(Path::new(), None)];
+    while let Some((folder, ino)) = folders.pop() {
+        if let Err(reason) = list_folder(source, &folder, ino, &mut listing, &mut folders) {
+            listing.blind.push(folder.clone());
+            if let Some(sentence) = reason {
+                listing.problems.push(Problem { path: folder, sentence });
+            }
+        }
+    }
+    listing
+}
+
+/// Lists one folder. The error is why it is blind, with no text where that is nothing but a change under our eyes.
+fn list_folder(
+    source: &Source,
+    folder: &[u8],
+    ino: Option<u64>,
+    listing: &mut Listing,
+    folders: &mut Vec<(Path, Option<u64>)>,
+) -> Result<(), Option<String>> {
+    let opened = source.open_folder(folder).map_err(|error| match error {
+        Errno::NOENT | Errno::LOOP | Errno::NOTDIR => None,
+        Errno::XDEV => Some("another file system is mounted here; it is not mirrored".into()),
+        error => Some(cannot("list", error)),
+    })?;
+    let list_error = |error| Some(cannot("list", error));
+    if ino.is_some_and(|listed| ino_of(&opened) != Ok(listed)) {
+        return Err(None);
+    }
+    for name in Dir::read_from(&opened).map_err(list_error)? {
+        let name = name.map_err(list_error)?;
+        let name = name.file_name().to_bytes();
+        if name == b"." || name == b".." || (folder.is_empty() && name == PRIVATE) {
+            continue;
+        }
+        let path = join(folder, name);
+        match entry_at(&opened, name) {
+            Ok(Some(entry)) => {
+                if entry.kind == Kind::Folder {
+                    folders.push((path.clone(), Some(entry.ino)));
+                }
+                listing.tree.insert(path, entry);
+            }
+            Ok(None) => {
+                let sentence = "a socket, pipe or device: only files, folders and links are mirrored".into();
+                listing.problems.push(Problem { path, sentence });
+            }
+            // Gone, or no link any more, since its name was read.
+            Err(Errno::NOENT | Errno::INVAL) => {}
+            Err(error) => {
+                return Err(Some(format!("{} ({})", cannot("look at", error), OsStr::from_bytes(name).display())));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cannot(what: &str, error: Errno) -> String {
+    format!("cannot {what} it: {}", std::io::Error::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn listed(data: &std::path::Path) -> Listing {
+        list(&Source::open(data).unwrap())
+    }
+
+    #[test]
+    fn names_are_bytes_and_links_are_not_followed() {
+        let data = tempfile::tempdir().unwrap();
+        let long = [b'x'; 255];
+        for name in [&b"new\nline"[..], b"not utf-8 \xff\xfe", b"-rf *", &long] {
+            std::fs::write(data.path().join(OsStr::from_bytes(name)), b"1").unwrap();
+        }
+        std::fs::create_dir_all(data.path().join(".pair/stage")).unwrap();
+        std::fs::create_dir_all(data.path().join("a/.pair")).unwrap();
+        symlink("/etc", data.path().join("link")).unwrap();
+        let listing = listed(data.path());
+        assert_eq!(listing.tree.len(), 7, "{:?}", listing.tree.keys());
+        assert!(listing.tree.contains_key(&b"a/.pair"[..]) && listing.blind.is_empty() && listing.problems.is_empty());
+        let link = &listing.tree[&b"link"[..]];
+        assert_eq!((link.kind, &*link.target), (Kind::Link, &b"/etc"[..]));
+        let file = &listing.tree[&b"new\nline"[..]];
+        assert!(file.size == 1 && file.ino != 0 && file.mtime_ns > 0 && file.nlink == 1);
+    }
+
+    #[test]
+    fn a_pipe_is_a_problem_and_no_entry() {
+        let data = tempfile::tempdir().unwrap();
+        let pipe = data.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let listing = listed(data.path());
+        assert!(listing.tree.is_empty() && listing.blind.is_empty());
+        assert_eq!(listing.problems[0].path, b"pipe");
+        let error =
+            Source::open(data.path()).unwrap().open_file(b"pipe").map(|file| crate::source::entry_of_file(&file));
+        assert!(matches!(error, Ok(Err(_)) | Err(_)), "a pipe is not read");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_blind_and_the_rest_is_listed() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(data.path().join("closed/in")).unwrap();
+        std::fs::write(data.path().join("open"), b"1").unwrap();
+        std::fs::set_permissions(data.path().join("closed"), PermissionsExt::from_mode(0o000)).unwrap();
+        if std::fs::read_dir(data.path().join("closed")).is_ok() {
+            eprintln!("SKIPPED: root lists every folder");
+            return;
+        }
+        let listing = listed(data.path());
+        assert_eq!(listing.blind, [b"closed".to_vec()]);
+        assert_eq!(listing.tree.len(), 2);
+        assert!(listing.problems[0].sentence.contains("Permission denied"));
+    }
+
+    #[test]
+    fn a_folder_swapped_for_a_link_is_not_entered() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("a")).unwrap();
+        let source = Source::open(data.path()).unwrap();
+        let ino = source.look(b"a").unwrap().ino;
+        std::fs::remove_dir(data.path().join("a")).unwrap();
+        symlink("/etc", data.path().join("a")).unwrap();
+        let (mut listing, mut folders) = (Listing::default(), Vec::new());
+        assert_eq!(list_folder(&source, b"a", Some(ino), &mut listing, &mut folders), Err(None));
+        assert!(listing.tree.is_empty() && source.open_file(b"a/passwd").is_err());
+        std::fs::remove_file(data.path().join("a")).unwrap();
+        std::fs::create_dir(data.path().join("a")).unwrap();
+        assert_eq!(list_folder(&source, b"a", Some(ino + 1_000_000), &mut listing, &mut folders), Err(None));
+    }
+}

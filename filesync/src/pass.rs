@@ -1,0 +1,294 @@
+//! One pass: list both sides, plan, do the steps, remember.
+//!
+//! A step that fails is a problem of its own path and holds up nothing else, except what lies below it. Only a lost
+//! connection ends a pass early; what was done until then is recorded, and the next pass goes on from there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+
+use crate::courier::{Courier, Fault, LARGE_BYTES, blocking};
+use crate::follower::Follower;
+use crate::lane::{Job, Lane};
+use crate::listing::{Listing, Problem};
+use crate::plan::{Plan, Step, Trees, plan};
+use crate::remote::RemoteListing;
+use crate::safety;
+use crate::status::now_s;
+use crate::store::{Record, Trouble};
+use crate::trash::Trash;
+use crate::tree::{Entry, Kind, Path, Tree, is_below, shown, upwards};
+
+/// Steps at once; most are files in flight.
+const STEPS_MAX: usize = 48;
+/// Problems told in the log per pass; all of them are in the store.
+const PROBLEMS_TOLD_MAX: usize = 10;
+
+/// What a pass needs while it does its steps.
+struct Pass<'p> {
+    courier: &'p Courier,
+    tree: &'p Tree,
+    plan: &'p Plan,
+    trash: Trash,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+    /// Paths whose step failed: nothing below them is tried.
+    failed: BTreeSet<Path>,
+    /// Files that changed while they were read.
+    changed: u64,
+}
+
+/// Does one pass. The error is the sentence why there was none, or why it broke off.
+pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<(), String> {
+    let (began, began_s) = (Instant::now(), now_s());
+    let volume = follower.check_volume().await?;
+    let source = courier.source.clone();
+    let (ours, theirs) = futures::join!(blocking(move || Ok(crate::listing::list(&source))), courier.remote.list());
+    let ours: Listing = ours.map_err(|_| "listing the data folder broke off".to_owned())?;
+    let mut theirs: RemoteListing = theirs.map_err(|error| error.to_string())?;
+    // Unmounted meanwhile, perhaps: then the listing is worth nothing.
+    if follower.check_volume().await? != volume {
+        return Err("the data folder was exchanged during the pass".into());
+    }
+    let their_problems = std::mem::take(&mut theirs.problems);
+    let complete = ours.blind.is_empty() && theirs.blind.is_empty();
+    let (bases, memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
+    let (pass_number, link_times) = (memory.pass, courier.remote.lsetstat);
+    let Listing { tree, blind, problems } = ours;
+    let (tree, plan) = blocking(move || {
+        let RemoteListing { image: remote, blind: remote_blind, .. } = theirs;
+        let trees = Trees { observed: &tree, observed_blind: &blind, remote, remote_blind: &remote_blind, base: bases };
+        let plan = plan(trees, link_times, |scene| safety::judge(scene, &memory));
+        Ok((tree, plan))
+    })
+    .await
+    .map_err(|_| "planning broke off".to_owned())?;
+    let large = announce(follower, courier, &tree, &plan);
+    lane.offer(large, began);
+    let verdict = plan.verdict.clone();
+    follower.stored(move |store, _| store.keep_verdict(&verdict, now_s())).await?;
+
+    let found = Mutex::new(Found { problems: [problems, their_problems].concat(), ..Found::default() });
+    let pass = Pass { courier, tree: &tree, plan: &plan, trash: Trash::new(pass_number), found };
+    let done = pass.all_steps().await;
+    courier.ledger.flush().await?;
+    let found = pass.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // A socket in the data folder is a problem to be told, but nothing that is still to come.
+    let left = found.changed + found.failed.len() as u64;
+    keep_problems(follower, found.problems, lane).await?;
+    done.map_err(|fault| match fault {
+        Fault::Lost(error) => error.to_string(),
+        Fault::Problem(sentence) => sentence,
+        Fault::Changed => "the data folder changed".into(),
+    })?;
+    if complete {
+        follower.stored(|store, _| store.set_verified()).await?;
+    }
+    let settled = complete && left == 0 && plan.waiting.is_empty() && lane.paths().is_empty();
+    follower.board.passed(began, began_s, complete, settled);
+    let (pass_ms, entries) = (began.elapsed().as_millis() as u64, plan.entries);
+    tracing::debug!(pass_ms, entries, complete, settled, "standby {}: pass done", follower.name());
+    Ok(())
+}
+
+/// Shows what is to be done, and says once what is held. Tells the large files.
+fn announce(follower: &Follower, courier: &Courier, tree: &Tree, plan: &Plan) -> BTreeMap<Path, Job> {
+    let (mut files, mut bytes, mut large) = (0, 0, BTreeMap::new());
+    for step in &plan.content {
+        let (path, verify, replaces) = match step {
+            Step::Put { path, replaces } => (path, false, *replaces),
+            Step::Verify { path } => (path, true, true),
+            _ => continue,
+        };
+        let size = tree.get(path).map_or(0, |entry| entry.size);
+        if !verify {
+            (files, bytes) = (files + 1, bytes + size);
+        }
+        if size > LARGE_BYTES {
+            large.insert(path.clone(), Job { bytes: size, verify, replaces });
+        }
+    }
+    let held: u64 = plan.verdict.held.values().map(|(entries, _)| entries).sum();
+    let before = courier.board.report().deletes_held;
+    courier.board.update(|report| {
+        (report.files_pending, report.bytes_pending) = (files, bytes);
+        (report.deletes_held, report.entries) = (held, plan.entries);
+    });
+    if held > before
+        && let Some((path, (_, reason))) = plan.verdict.held.iter().next()
+    {
+        tracing::warn!(
+            "standby {}: the removal of {held} entries is held ({}), {} among them; look at filesync status, then let them go \
+             with filesync approve-deletes",
+            follower.name(),
+            reason.text(),
+            shown(path)
+        );
+    }
+    large
+}
+
+/// Merges what went wrong with what did before, and says what is new.
+async fn keep_problems(follower: &Follower, found: Vec<Problem>, lane: &Lane) -> Result<(), String> {
+    let (found, under_way) = ([found, lane.take_problems()].concat(), lane.paths());
+    let (count, news) = follower
+        .stored(move |store, _| {
+            let (before, now) = (store.troubles()?, now_s());
+            let (mut troubles, mut news) = (BTreeMap::new(), Vec::new());
+            for Problem { path, sentence } in found {
+                let old = before.get(&path).filter(|old| old.sentence == sentence);
+                if old.is_none() {
+                    news.push(format!("{}: {sentence}", shown(&path)));
+                }
+                let (first_s, attempts) = old.map_or((now, 0), |old| (old.first_s, old.attempts));
+                troubles.insert(path, Trouble { sentence, first_s, last_s: now, attempts: attempts + 1 });
+            }
+            for (path, trouble) in &before {
+                if under_way.contains(path) {
+                    troubles.entry(path.clone()).or_insert_with(|| trouble.clone());
+                }
+            }
+            if troubles != before {
+                store.keep_troubles(&troubles)?;
+            }
+            Ok((troubles.len(), news))
+        })
+        .await?;
+    for line in news.iter().take(PROBLEMS_TOLD_MAX) {
+        tracing::warn!("standby {}: {line}", follower.name());
+    }
+    if let Some(more) = news.len().checked_sub(PROBLEMS_TOLD_MAX).filter(|more| *more > 0) {
+        tracing::warn!("standby {}: {more} more problems; filesync status shows all", follower.name());
+    }
+    follower.board.update(|report| report.problems = count as u64);
+    Ok(())
+}
+
+impl Pass<'_> {
+    async fn all_steps(&self) -> Result<(), Fault> {
+        for wave in &self.plan.structure {
+            self.steps(wave).await?;
+        }
+        self.steps(&self.plan.content).await?;
+        self.steps(&self.plan.removals).await?;
+        for wave in &self.plan.folders {
+            self.steps(wave).await?;
+        }
+        Ok(())
+    }
+
+    async fn steps(&self, steps: &[Step]) -> Result<(), Fault> {
+        let (mut waiting, mut running) = (steps.iter(), FuturesUnordered::new());
+        loop {
+            while running.len() < STEPS_MAX
+                && let Some(step) = waiting.next()
+            {
+                running.push(self.try_step(step));
+            }
+            let Some(outcome) = running.next().await else { return Ok(()) };
+            outcome?;
+        }
+    }
+
+    /// Does a step and notes how it went. Only a lost connection is an error.
+    async fn try_step(&self, step: &Step) -> Result<(), Fault> {
+        let path = path_of(step);
+        if self.is_below_failed(path) {
+            return Ok(());
+        }
+        let outcome = self.step(step).await;
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Err(Fault::Lost(error)) => return Err(Fault::Lost(error)),
+            Err(Fault::Problem(sentence)) => {
+                found.failed.insert(path.clone());
+                found.problems.push(Problem { path: path.clone(), sentence });
+            }
+            Err(Fault::Changed) => found.changed += 1,
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    fn is_below_failed(&self, path: &[u8]) -> bool {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        !found.failed.is_empty() && upwards(path).any(|above| is_below(path, above) && found.failed.contains(above))
+    }
+
+    async fn step(&self, step: &Step) -> Result<(), Fault> {
+        let (courier, remote) = (self.courier, &self.courier.remote);
+        match step {
+            Step::Loosen { path, mode } => {
+                let attrs = pair::wire::Attrs { mode: Some(*mode), ..Default::default() };
+                Ok(remote.client.setstat(&remote.at(path), attrs).await?)
+            }
+            Step::Mkdir { path } => {
+                let mode = self.entry(path)?.mode | 0o700;
+                Ok(remote.client.mkdir(&remote.at(path), mode).await?)
+            }
+            Step::Rename { from, to, replaces } => self.rename(from, to, *replaces).await,
+            Step::Trash { path, entries } => self.remove(path, *entries).await,
+            Step::Put { path, .. } | Step::Verify { path } if self.entry(path)?.size > LARGE_BYTES => Ok(()),
+            Step::Put { path, replaces } => courier.put(path, *replaces, &self.trash).await,
+            Step::Link { path, replaces } => courier.link(path, self.entry(path)?, *replaces, &self.trash).await,
+            Step::Verify { path } => courier.verify(path, &self.trash).await,
+            Step::SetAttr { path } => courier.set_attributes(path, self.entry(path)?).await,
+            Step::Adopt { path, remote } => {
+                let base = crate::tree::Base { source: self.entry(path)?.clone(), remote: remote.clone() };
+                courier.ledger.record(Record::Agree(path.clone(), base)).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn entry(&self, path: &[u8]) -> Result<&Entry, Fault> {
+        self.tree.get(path).ok_or(Fault::Changed)
+    }
+
+    async fn rename(&self, from: &[u8], to: &[u8], replaces: bool) -> Result<(), Fault> {
+        let remote = &self.courier.remote;
+        let (old, new) = (remote.at(from), remote.at(to));
+        let is_file = self.tree.get(to).is_some_and(|entry| entry.kind == Kind::File);
+        if replaces && is_file && remote.posix_rename && remote.hardlink {
+            self.trash.keep(remote, to).await?;
+            remote.client.posix_rename(&old, &new).await?;
+        } else {
+            if replaces {
+                self.trash.take(remote, to).await?;
+            }
+            remote.client.rename(&old, &new).await?;
+        }
+        self.courier.ledger.record(Record::Move(from.to_vec(), to.to_vec())).await;
+        Ok(())
+    }
+
+    async fn remove(&self, path: &[u8], entries: u64) -> Result<(), Fault> {
+        self.trash.take(&self.courier.remote, path).await?;
+        self.courier.ledger.record(Record::Forget(path.to_vec())).await;
+        let verdict = &self.plan.verdict;
+        if verdict.allowed.contains(path) && !verdict.approved.contains(path) {
+            self.courier.ledger.record(Record::Removed(entries)).await;
+        }
+        Ok(())
+    }
+}
+
+fn path_of(step: &Step) -> &Path {
+    match step {
+        Step::Rename { to, .. } => to,
+        Step::Loosen { path, .. }
+        | Step::Mkdir { path }
+        | Step::Trash { path, .. }
+        | Step::Put { path, .. }
+        | Step::Link { path, .. }
+        | Step::Verify { path }
+        | Step::SetAttr { path }
+        | Step::Adopt { path, .. } => path,
+    }
+}

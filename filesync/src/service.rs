@@ -1,0 +1,137 @@
+//! The running service: a follower per standby while this machine is the master, nothing while it is a standby.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use pair::exit::usage;
+use pair::node::{self, Node, Role};
+use pair::secret::PairSecret;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::follower::Follower;
+use crate::health::Health;
+use crate::standby::{Address, Identity};
+use crate::status::Board;
+
+/// filesync with its settings checked and its health port bound.
+pub struct Service {
+    config: Config,
+    addresses: Vec<Address>,
+    secret: PairSecret,
+    listener: TcpListener,
+    health: Arc<Health>,
+}
+
+/// Runs filesync until `shutdown`.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let service = Service::bind(config).await?;
+    say(&format!("health on {}", service.health_address()?));
+    service.run(shutdown).await
+}
+
+#[allow(clippy::print_stdout, reason = "addresses go to standard output, whatever the log's level")]
+fn say(line: &str) {
+    println!("filesync: {line}");
+}
+
+impl Service {
+    /// Checks the settings and binds the health port.
+    pub async fn bind(config: Config) -> anyhow::Result<Service> {
+        config.check()?;
+        let (addresses, secret) = (config.addresses()?, config.secret()?);
+        let listener = TcpListener::bind(&config.health_listen)
+            .await
+            .map_err(|error| usage(format!("health_listen: cannot listen on {}: {error}", config.health_listen)))?;
+        Ok(Service { config, addresses, secret, listener, health: Arc::default() })
+    }
+
+    /// Where health and metrics are served.
+    pub fn health_address(&self) -> anyhow::Result<SocketAddr> {
+        self.listener.local_addr().context("the health port has no address")
+    }
+
+    /// Runs until `shutdown`. A transfer that is cut off is resumed next time.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Service { config, addresses, secret, listener, health } = self;
+        let pages = pair::health::serve(listener, health.clone(), shutdown.clone());
+        let work = async {
+            loop {
+                tokio::select! {
+                    outcome = follow(&config, &addresses, &secret, &health) => outcome?,
+                    () = shutdown.cancelled() => return Ok(()),
+                }
+            }
+        };
+        let (pages, work) = tokio::join!(pages, async {
+            let outcome: anyhow::Result<()> = work.await;
+            shutdown.cancel();
+            outcome
+        });
+        pages.context("the health port failed")?;
+        work
+    }
+}
+
+/// Does what this machine's role asks for, until the role changes.
+async fn follow(config: &Config, addresses: &[Address], secret: &PairSecret, health: &Health) -> anyhow::Result<()> {
+    let node = read_node(config).await?;
+    match &node {
+        None => {
+            tracing::info!("{} is not there yet: waiting for sftpd's first start", node::path(&config.state).display());
+            health.idle(Err("waiting for sftpd's first start".into()));
+        }
+        Some(node) if node.role == Role::Standby => {
+            tracing::info!("this machine is a standby: nothing to mirror from here");
+            health.idle(Ok(()));
+        }
+        Some(_) if addresses.is_empty() => {
+            let sentence =
+                "no standby is configured, nothing is mirrored: set standbys (FILESYNC_STANDBYS) to host:port";
+            tracing::warn!("{sentence}");
+            health.idle(Err(sentence.into()));
+        }
+        Some(node) => {
+            let identity = Arc::new(Identity::new(secret, &config.state, node.clone())?);
+            let followers = addresses
+                .iter()
+                .map(|address| {
+                    let board = Arc::new(Board::new(&address.name, config.interval.get()));
+                    Follower::new(config, address.clone(), identity.clone(), board)
+                })
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            health.follow(followers.iter().map(|follower| follower.board.clone()).collect());
+            // A task for each; all of them end when this set is dropped.
+            let mut following = JoinSet::new();
+            for follower in followers {
+                following.spawn(async move { follower.run().await });
+            }
+            tokio::select! {
+                Some(ended) = following.join_next() => ended.context("a standby's follower ended")?,
+                outcome = role_changes(config, Some(node)) => outcome?,
+            }
+            return Ok(());
+        }
+    }
+    role_changes(config, node.as_ref()).await
+}
+
+/// Waits until `node.yaml` says something else.
+async fn role_changes(config: &Config, before: Option<&Node>) -> anyhow::Result<()> {
+    let of = |node: Option<&Node>| node.map(|node| (node.node.clone(), node.role));
+    loop {
+        tokio::time::sleep(config.interval.get()).await;
+        let now = read_node(config).await?;
+        if of(now.as_ref()) != of(before) {
+            return Ok(());
+        }
+    }
+}
+
+async fn read_node(config: &Config) -> anyhow::Result<Option<Node>> {
+    let state = config.state.clone();
+    tokio::task::spawn_blocking(move || node::read(&state)).await.context("reading node.yaml broke off")?
+}

@@ -1,0 +1,359 @@
+//! `/state/filesync.db`: what is known of each standby. SQLite, one writer connection per standby.
+//!
+//! It holds observations, not work: losing it, or its last moments, costs hashing and never data. That is why
+//! `synchronous=NORMAL` is enough: after a power loss the database is whole but may lack its latest records, and a path
+//! without its record is compared by hash in the next pass. A record that outlives what it speaks of does no harm either,
+//! because every pass compares it with what the standby shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use rusqlite::{Connection, Row, params};
+
+use crate::safety::{Memory, Missed, Reason, Verdict};
+use crate::tree::{Base, Bases, Entry, Kind, Path, Seen};
+
+mod people;
+
+pub use people::{Known, approve, known};
+
+/// How long one standby's writer waits for another's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The span over which removals are counted, in seconds.
+const BUDGET_SPAN_S: i64 = 3600;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS setting (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS standby (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, host_key TEXT, verified INTEGER NOT NULL DEFAULT 0,
+        pass INTEGER NOT NULL DEFAULT 0, report TEXT);
+    CREATE TABLE IF NOT EXISTS base (
+        standby INTEGER NOT NULL, path BLOB NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL,
+        nlink INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+        btime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, target BLOB NOT NULL,
+        remote_mode INTEGER NOT NULL, remote_size INTEGER NOT NULL, remote_mtime_s INTEGER NOT NULL,
+        PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS missed (
+        standby INTEGER NOT NULL, path BLOB NOT NULL, pass INTEGER NOT NULL, parent_ino INTEGER NOT NULL,
+        PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS held (
+        standby INTEGER NOT NULL, path BLOB NOT NULL, entries INTEGER NOT NULL, reason TEXT NOT NULL,
+        since_s INTEGER NOT NULL, approved INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS removed (standby INTEGER NOT NULL, at_s INTEGER NOT NULL, entries INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS problem (
+        standby INTEGER NOT NULL, path BLOB NOT NULL, sentence TEXT NOT NULL, first_s INTEGER NOT NULL,
+        last_s INTEGER NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    PRAGMA user_version = 1;";
+
+/// Something proven, to be remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Both sides agree on a path.
+    Agree(Path, Base),
+    /// The standby renamed something, with all below it.
+    Move(Path, Path),
+    /// The standby no longer has something, with all below it.
+    Forget(Path),
+    /// Entries were removed without approval.
+    Removed(u64),
+}
+
+/// Removals that wait for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The topmost path.
+    pub path: Path,
+    /// How many entries would go.
+    pub entries: u64,
+    /// Why they wait.
+    pub reason: String,
+    /// Since when, in seconds since 1970.
+    pub since_s: i64,
+    /// Whether a person let them go.
+    pub approved: bool,
+}
+
+/// Something that could not be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What is wrong.
+    pub sentence: String,
+    /// When it was first met, in seconds since 1970.
+    pub first_s: i64,
+    /// When it was last met.
+    pub last_s: i64,
+    /// How often it was tried.
+    pub attempts: u64,
+}
+
+/// The store as one standby's task sees it.
+pub struct Store {
+    db: Connection,
+    standby: i64,
+}
+
+impl Store {
+    /// Opens the store, making it where it is new, for one standby.
+    pub fn open(file: &std::path::Path, standby: &str) -> anyhow::Result<Store> {
+        let open = || -> rusqlite::Result<Store> {
+            let db = Connection::open(file)?;
+            db.busy_timeout(BUSY_TIMEOUT)?;
+            db.pragma_update(None, "journal_mode", "wal")?;
+            db.pragma_update(None, "synchronous", "normal")?;
+            db.execute_batch(SCHEMA)?;
+            db.execute("INSERT OR IGNORE INTO standby (name) VALUES (?)", [standby])?;
+            let standby = db.query_row("SELECT id FROM standby WHERE name = ?", [standby], |row| row.get(0))?;
+            Ok(Store { db, standby })
+        };
+        open().with_context(|| format!("cannot open {}", file.display()))
+    }
+
+    /// Keeps a setting at its first value, and tells that value.
+    pub fn pin(&self, key: &str, value: &str) -> rusqlite::Result<String> {
+        self.db.execute("INSERT OR IGNORE INTO setting (key, value) VALUES (?, ?)", [key, value])?;
+        self.db.query_row("SELECT value FROM setting WHERE key = ?", [key], |row| row.get(0))
+    }
+
+    /// The host key that the standby showed at first contact.
+    pub fn host_key(&self) -> rusqlite::Result<Option<String>> {
+        self.db.query_row("SELECT host_key FROM standby WHERE id = ?", [self.standby], |row| row.get(0))
+    }
+
+    /// Keeps the host key of the first contact.
+    pub fn pin_host_key(&self, key: &str) -> rusqlite::Result<()> {
+        self.db.execute("UPDATE standby SET host_key = ? WHERE id = ?", params![key, self.standby]).map(drop)
+    }
+
+    /// Begins a pass: gives it a number, and recalls what earlier ones left.
+    pub fn begin_pass(&mut self, now_s: i64, budget_percent: u64) -> rusqlite::Result<(Bases, Memory)> {
+        let id = self.standby;
+        let tx = self.db.transaction()?;
+        tx.execute("UPDATE standby SET pass = pass + 1 WHERE id = ?", [id])?;
+        tx.execute("DELETE FROM removed WHERE standby = ? AND at_s <= ?", [id, now_s - BUDGET_SPAN_S])?;
+        // Left over from a rename that stopped half way: the object is nowhere in the tree any more.
+        tx.execute(
+            "DELETE FROM base WHERE standby = ? AND path >= CAST('.pair' AS BLOB) AND path < CAST('.pair0' AS BLOB)",
+            [id],
+        )?;
+        let (pass, verified): (i64, bool) =
+            tx.query_row("SELECT pass, verified FROM standby WHERE id = ?", [id], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let removed: i64 =
+            tx.query_row("SELECT coalesce(sum(entries), 0) FROM removed WHERE standby = ?", [id], |row| row.get(0))?;
+        let mut memory = Memory {
+            pass: pass as u64,
+            verified,
+            removed_last_hour: removed as u64,
+            budget_percent,
+            ..Memory::default()
+        };
+        let mut missed = tx.prepare("SELECT path, pass, parent_ino FROM missed WHERE standby = ?")?;
+        for row in missed.query_map([id], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))? {
+            let (path, pass, ino) = row?;
+            memory.missed.insert(path, Missed { pass: pass as u64, parent_ino: ino as u64 });
+        }
+        let mut held = tx.prepare("SELECT path, approved FROM held WHERE standby = ?")?;
+        for row in held.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+            let (path, approved) = row?;
+            memory.held.insert(path, approved);
+        }
+        let mut bases = Bases::new();
+        let mut base = tx.prepare("SELECT * FROM base WHERE standby = ? ORDER BY path")?;
+        let mut rows = base.query([id])?;
+        while let Some(row) = rows.next()? {
+            bases.insert(row.get(1)?, base_of(row)?);
+        }
+        drop(rows);
+        drop((base, held, missed));
+        tx.commit()?;
+        Ok((bases, memory))
+    }
+
+    /// Remembers what is proven, in one transaction.
+    pub fn record(&mut self, records: &[Record], now_s: i64) -> rusqlite::Result<()> {
+        let id = self.standby;
+        let tx = self.db.transaction()?;
+        for record in records {
+            match record {
+                Record::Agree(path, base) => agree(&tx, id, path, base)?,
+                Record::Forget(path) => forget(&tx, id, path)?,
+                Record::Move(from, to) => {
+                    forget(&tx, id, to)?;
+                    let mut inside = tx.prepare_cached(
+                        "SELECT path FROM base WHERE standby = ?1 AND (path = ?2 OR (path > ?3 AND path < ?4))",
+                    )?;
+                    let (low, high) = below(from);
+                    let paths = inside.query_map(params![id, from, low, high], |row| row.get(0))?;
+                    for path in paths.collect::<rusqlite::Result<Vec<Path>>>()? {
+                        let new = [to, path.get(from.len()..).unwrap_or_default()].concat();
+                        let sql = "UPDATE base SET path = ? WHERE standby = ? AND path = ?";
+                        tx.prepare_cached(sql)?.execute(params![new, id, path])?;
+                    }
+                }
+                Record::Removed(entries) => {
+                    let sql = "INSERT INTO removed (standby, at_s, entries) VALUES (?, ?, ?)";
+                    tx.execute(sql, params![id, now_s, *entries as i64])?;
+                }
+            }
+        }
+        tx.commit()
+    }
+
+    /// Keeps a verdict for the next pass. Approvals stay as long as what they approve is missing.
+    pub fn keep_verdict(&mut self, verdict: &Verdict, now_s: i64) -> rusqlite::Result<()> {
+        let id = self.standby;
+        let tx = self.db.transaction()?;
+        tx.execute("DELETE FROM missed WHERE standby = ?", [id])?;
+        for (path, missed) in &verdict.missed {
+            tx.prepare_cached("INSERT INTO missed (standby, path, pass, parent_ino) VALUES (?, ?, ?, ?)")?
+                .execute(params![id, path, missed.pass as i64, missed.parent_ino as i64])?;
+        }
+        let known: Vec<Path> = {
+            let mut held = tx.prepare("SELECT path FROM held WHERE standby = ?")?;
+            held.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+        };
+        for path in known.iter().filter(|path| !verdict.missed.contains_key(*path)) {
+            tx.prepare_cached("DELETE FROM held WHERE standby = ? AND path = ?")?.execute(params![id, path])?;
+        }
+        for (path, (entries, reason)) in &verdict.held {
+            let reason: &Reason = reason;
+            tx.prepare_cached(
+                "INSERT INTO held (standby, path, entries, reason, since_s) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET entries = ?3, reason = ?4",
+            )?
+            .execute(params![id, path, *entries as i64, reason.text(), now_s])?;
+        }
+        tx.commit()
+    }
+
+    /// Notes that both sides were listed whole and compared: from now on evidence counts.
+    pub fn set_verified(&self) -> rusqlite::Result<()> {
+        self.db.execute("UPDATE standby SET verified = 1 WHERE id = ?", [self.standby]).map(drop)
+    }
+
+    /// What could not be done as of the last pass.
+    pub fn troubles(&self) -> rusqlite::Result<BTreeMap<Path, Trouble>> {
+        let mut query = self
+            .db
+            .prepare("SELECT path, sentence, first_s, last_s, attempts FROM problem WHERE standby = ? ORDER BY path")?;
+        let rows = query.query_map([self.standby], |row| {
+            let trouble = Trouble {
+                sentence: row.get(1)?,
+                first_s: row.get(2)?,
+                last_s: row.get(3)?,
+                attempts: row.get::<_, i64>(4)? as u64,
+            };
+            Ok((row.get(0)?, trouble))
+        })?;
+        rows.collect()
+    }
+
+    /// Replaces what could not be done.
+    pub fn keep_troubles(&mut self, troubles: &BTreeMap<Path, Trouble>) -> rusqlite::Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute("DELETE FROM problem WHERE standby = ?", [self.standby])?;
+        for (path, trouble) in troubles {
+            tx.prepare_cached("INSERT INTO problem VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
+                self.standby,
+                path,
+                trouble.sentence,
+                trouble.first_s,
+                trouble.last_s,
+                trouble.attempts as i64
+            ])?;
+        }
+        tx.commit()
+    }
+
+    /// Keeps the report that `filesync status` shows, as JSON.
+    pub fn keep_report(&self, report: &str) -> rusqlite::Result<()> {
+        self.db.execute("UPDATE standby SET report = ? WHERE id = ?", params![report, self.standby]).map(drop)
+    }
+}
+
+impl Store {
+    /// What waits for a person.
+    pub fn held(&self) -> rusqlite::Result<Vec<Held>> {
+        let sql = "SELECT path, entries, reason, since_s, approved FROM held WHERE standby = ? ORDER BY path";
+        let mut query = self.db.prepare(sql)?;
+        let held = query.query_map([self.standby], |row| {
+            let entries = row.get::<_, i64>(1)? as u64;
+            Ok(Held { path: row.get(0)?, entries, reason: row.get(2)?, since_s: row.get(3)?, approved: row.get(4)? })
+        })?;
+        held.collect()
+    }
+}
+
+fn below(path: &[u8]) -> (Path, Path) {
+    ([path, b"/"].concat(), [path, b"0"].concat())
+}
+
+fn forget(db: &Connection, standby: i64, path: &[u8]) -> rusqlite::Result<()> {
+    let (low, high) = below(path);
+    db.prepare_cached("DELETE FROM base WHERE standby = ?1 AND (path = ?2 OR (path > ?3 AND path < ?4))")?
+        .execute(params![standby, path, low, high])
+        .map(drop)
+}
+
+fn agree(db: &Connection, standby: i64, path: &[u8], base: &Base) -> rusqlite::Result<()> {
+    let (source, remote) = (&base.source, &base.remote);
+    db.prepare_cached("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        .execute(params![
+            standby,
+            path,
+            kind_number(source.kind),
+            source.mode,
+            source.nlink,
+            source.size as i64,
+            source.mtime_ns,
+            source.ctime_ns,
+            source.btime_ns,
+            source.ino as i64,
+            &*source.target,
+            remote.mode,
+            remote.size as i64,
+            remote.mtime_s
+        ])
+        .map(drop)
+}
+
+fn kind_number(kind: Kind) -> u8 {
+    match kind {
+        Kind::File => 1,
+        Kind::Folder => 2,
+        Kind::Link => 3,
+    }
+}
+
+fn base_of(row: &Row) -> rusqlite::Result<Base> {
+    let kind = match row.get::<_, u8>(2)? {
+        1 => Kind::File,
+        2 => Kind::Folder,
+        _ => Kind::Link,
+    };
+    let target: Box<[u8]> = row.get::<_, Vec<u8>>(10)?.into();
+    let remote = Seen {
+        kind,
+        mode: row.get(11)?,
+        size: row.get::<_, i64>(12)? as u64,
+        mtime_s: row.get(13)?,
+        target: target.clone(),
+    };
+    let source = Entry {
+        kind,
+        mode: row.get(3)?,
+        nlink: row.get(4)?,
+        size: row.get::<_, i64>(5)? as u64,
+        mtime_ns: row.get(6)?,
+        ctime_ns: row.get(7)?,
+        btime_ns: row.get(8)?,
+        ino: row.get::<_, i64>(9)? as u64,
+        target,
+    };
+    Ok(Base { source, remote })
+}
+
+#[cfg(test)]
+mod tests;

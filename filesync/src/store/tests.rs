@@ -1,0 +1,121 @@
+//! The store keeps what it is told, per standby, bytes and all.
+
+use super::*;
+
+fn base(ino: u64, kind: Kind) -> Base {
+    let source = Entry {
+        kind,
+        mode: 0o640,
+        nlink: 1,
+        size: u64::from(kind == Kind::File) << 40,
+        mtime_ns: -5,
+        ctime_ns: i64::MAX,
+        btime_ns: 7,
+        ino,
+        target: if kind == Kind::Link { b"\xff\n".to_vec().into() } else { Box::default() },
+    };
+    Base { remote: source.seen(), source }
+}
+
+struct Fixture {
+    _folder: tempfile::TempDir,
+    file: std::path::PathBuf,
+    store: Store,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("filesync.db");
+    Fixture { store: Store::open(&file, "one:22").unwrap(), file, _folder: folder }
+}
+
+fn path(text: &str) -> Path {
+    text.as_bytes().to_vec()
+}
+
+#[test]
+fn what_is_agreed_reads_back_for_that_standby_only() {
+    let mut it = fixture();
+    let records: Vec<_> = [Kind::File, Kind::Folder, Kind::Link]
+        .into_iter()
+        .zip([&b"a\xff\nb"[..], b"a", b"l"])
+        .map(|(kind, path)| Record::Agree(path.to_vec(), base(u64::MAX, kind)))
+        .collect();
+    it.store.record(&records, 0).unwrap();
+    let (bases, memory) = it.store.begin_pass(0, 5).unwrap();
+    assert_eq!(bases.len(), 3);
+    for record in records {
+        let Record::Agree(path, base) = record else { continue };
+        assert_eq!(bases[&path], base);
+    }
+    assert_eq!((memory.pass, memory.verified), (1, false));
+    let mut other = Store::open(&it.file, "two:22").unwrap();
+    assert!(other.begin_pass(0, 5).unwrap().0.is_empty());
+}
+
+#[test]
+fn a_move_takes_all_below_along_and_replaces_what_was_there() {
+    let mut it = fixture();
+    let agree = |name: &str, ino| Record::Agree(path(name), base(ino, Kind::File));
+    let records = [agree("a", 1), agree("a/x\u{fffd}", 2), agree("a.b", 3), agree("z", 4), agree("z/old", 5)];
+    it.store.record(&records, 0).unwrap();
+    it.store.record(&[Record::Move(path("a"), path("z"))], 0).unwrap();
+    let (bases, _) = it.store.begin_pass(0, 5).unwrap();
+    let found: Vec<_> = bases.iter().map(|(path, base)| (crate::tree::shown(path), base.source.ino)).collect();
+    assert_eq!(found, [("a.b".into(), 3), ("z".into(), 1), ("z/x\u{fffd}".into(), 2)]);
+    it.store.record(&[Record::Forget(path("z")), Record::Move(path("a.b"), path(".pair/stage/m"))], 0).unwrap();
+    assert!(it.store.begin_pass(0, 5).unwrap().0.is_empty(), "what was parked is forgotten");
+}
+
+#[test]
+fn removals_count_for_an_hour() {
+    let mut it = fixture();
+    it.store.record(&[Record::Removed(30)], 1000).unwrap();
+    it.store.record(&[Record::Removed(40)], 3000).unwrap();
+    assert_eq!(it.store.begin_pass(3000, 5).unwrap().1.removed_last_hour, 70);
+    assert_eq!(it.store.begin_pass(4700, 5).unwrap().1.removed_last_hour, 40);
+}
+
+#[test]
+fn an_approval_lasts_until_the_thing_is_gone() {
+    let mut it = fixture();
+    let missed = |name: &str| (path(name), Missed { pass: 1, parent_ino: 2 });
+    let verdict = Verdict {
+        held: [(path("a"), (500, Reason::Budget)), (path("b"), (2, Reason::Emptied))].into(),
+        missed: [missed("a"), missed("b")].into(),
+        ..Verdict::default()
+    };
+    it.store.keep_verdict(&verdict, 9).unwrap();
+    assert_eq!(it.store.held().unwrap()[0].entries, 500);
+    assert_eq!(approve(&it.file, Some("one:22")).unwrap(), (2, 502));
+    assert_eq!(approve(&it.file, None).unwrap(), (0, 0));
+    assert_eq!(pair::exit::code(&approve(&it.file, Some("nobody")).unwrap_err()), 2);
+    let (_, memory) = it.store.begin_pass(10, 5).unwrap();
+    assert_eq!(memory.held, [(path("a"), true), (path("b"), true)].into());
+    assert_eq!(memory.missed.len(), 2);
+    let left = Verdict { missed: [missed("a")].into(), ..Verdict::default() };
+    it.store.keep_verdict(&left, 11).unwrap();
+    assert_eq!(it.store.begin_pass(12, 5).unwrap().1.held, [(path("a"), true)].into());
+}
+
+#[test]
+fn pins_keep_their_first_value() {
+    let it = fixture();
+    assert_eq!(it.store.pin("file_system", "1").unwrap(), "1");
+    assert_eq!(it.store.pin("file_system", "2").unwrap(), "1");
+    assert_eq!(it.store.host_key().unwrap(), None);
+    it.store.pin_host_key("ssh-ed25519 AAAA").unwrap();
+    assert_eq!(it.store.host_key().unwrap().as_deref(), Some("ssh-ed25519 AAAA"));
+}
+
+#[test]
+fn reports_are_read_while_the_service_writes() {
+    let mut it = fixture();
+    assert!(known(&it.file.with_extension("other")).unwrap().is_empty());
+    it.store.keep_report("{}").unwrap();
+    let trouble = Trouble { sentence: "s".into(), first_s: 1, last_s: 2, attempts: 3 };
+    it.store.keep_troubles(&[(path("p"), trouble.clone())].into()).unwrap();
+    let found = known(&it.file).unwrap();
+    assert_eq!((found[0].name.as_str(), found[0].report.as_deref()), ("one:22", Some("{}")));
+    assert_eq!(found[0].troubles[&path("p")], trouble);
+}
