@@ -37,6 +37,8 @@ pub async fn keep_pushed(standby: &Standby, file: &Path) {
             if version.is_some() && version != pushed {
                 match push(&remote, file).await {
                     Ok(()) => (pushed, told) = (version, None),
+                    // A lost connection is the follower's to tell.
+                    Err(_) if remote.client.is_lost() => break,
                     Err(sentence) => {
                         if told.as_ref() != Some(&sentence) {
                             tracing::warn!("standby {}: the accounts did not arrive: {sentence}", standby.address.name);

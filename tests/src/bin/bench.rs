@@ -1,0 +1,170 @@
+//! `make bench`: our sftpd beside OpenSSH's server, in turns, with OpenSSH's client and the same files.
+//!
+//! It prints a table of medians and ratios. Only ratios mean anything on a shared machine.
+#![allow(clippy::print_stdout, reason = "the table is all it is for")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a bench may stop at the first trouble"
+)]
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::{Machine, Sftp, run};
+
+/// Each workload is run this often on each server.
+const ROUNDS: usize = 5;
+
+/// The large file, in bytes.
+const LARGE_BYTES: usize = 512 * 1024 * 1024;
+
+/// The small files: how many, and their size in bytes.
+const SMALL: (usize, usize) = (1000, 4096);
+
+/// A server under measurement.
+struct Server {
+    name: &'static str,
+    sftp: Sftp,
+    home: PathBuf,
+}
+
+/// What is done, as a batch of OpenSSH's client in which `{…}` are paths.
+const WORKLOADS: [(&str, &str); 4] = [
+    ("one file up, 512 MiB", "put {files}/large\n"),
+    ("one file down, 512 MiB", "get large {down}/large\n"),
+    ("1,000 files of 4 KiB up", "put -R {files}/small\n"),
+    ("1,000 files of 4 KiB down", "get -R small {down}\n"),
+];
+
+fn main() {
+    // Beside the build, which is on a disk: a temporary folder may be in memory.
+    let here = std::env::current_exe().expect("a path").parent().expect("a folder").to_owned();
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(here).expect("a folder");
+    make_files(&folder.path().join("files"));
+    let key = make_key(folder.path());
+    let (durable, fast) = (ours(folder.path(), &key, "fsync"), ours(folder.path(), &key, "none"));
+    let openssh = OpenSsh::start(folder.path(), &key);
+    let server = |name, machine: &Machine| Server {
+        name,
+        sftp: Sftp::new(machine.address(), ("bench", "")).with_key(&key.0).option(CIPHER),
+        home: machine.path("bench", ""),
+    };
+    let servers =
+        [openssh.server(&key.0), server("sftpd, durability none", &fast), server("sftpd, durability fsync", &durable)];
+    println!("| workload | server | median s | ratio to OpenSSH |\n|---|---|---|---|");
+    for (name, batch) in WORKLOADS {
+        measure(name, batch, &servers, folder.path());
+    }
+}
+
+const CIPHER: &str = "Ciphers=aes128-gcm@openssh.com";
+
+fn measure(name: &str, batch: &str, servers: &[Server], folder: &Path) {
+    let mut seconds = vec![Vec::new(); servers.len()];
+    for _ in 0..ROUNDS {
+        for (server, seconds) in servers.iter().zip(&mut seconds) {
+            let down = folder.join("down");
+            let _ = std::fs::remove_dir_all(&down);
+            std::fs::create_dir(&down).expect("a folder");
+            if batch.starts_with("put") {
+                let _ = std::fs::remove_dir_all(server.home.join("small"));
+            }
+            let batch = batch
+                .replace("{files}", &folder.join("files").display().to_string())
+                .replace("{down}", &down.display().to_string());
+            let started = Instant::now();
+            server.sftp.run(&batch).expect_ok();
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+    }
+    let medians: Vec<f64> = seconds.into_iter().map(median).collect();
+    for (server, median) in servers.iter().zip(&medians) {
+        println!("| {name} | {} | {median:.2} | {:.2} |", server.name, median / medians[0]);
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn make_files(folder: &Path) {
+    std::fs::create_dir_all(folder.join("small")).expect("a folder");
+    let word = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    let content = |bytes: usize| -> Vec<u8> { (0..bytes as u64 / 8).flat_map(word).collect() };
+    std::fs::write(folder.join("large"), content(LARGE_BYTES)).expect("a file");
+    for number in 0..SMALL.0 {
+        std::fs::write(folder.join(format!("small/{number}")), content(SMALL.1)).expect("a file");
+    }
+}
+
+fn make_key(folder: &Path) -> (PathBuf, String) {
+    let key = folder.join("key");
+    let (status, text) = run(Command::new("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key));
+    assert!(status.success(), "{text}");
+    let public = std::fs::read_to_string(key.with_extension("pub")).expect("its public half");
+    (key, public.trim().to_owned())
+}
+
+fn ours(folder: &Path, key: &(PathBuf, String), durability: &str) -> Machine {
+    let users = format!(
+        "users:\n  A: {{name: admin, password: secret, admin: true}}\n  1: {{name: bench, public_keys: [\"{}\"]}}\n",
+        key.1
+    );
+    let data = folder.join(format!("data-{durability}"));
+    Machine::master().users(&users).data(&data).setting("DURABILITY", durability).start()
+}
+
+/// OpenSSH's server, with its SFTP inside.
+struct OpenSsh {
+    child: Child,
+    address: SocketAddr,
+    home: PathBuf,
+}
+
+impl OpenSsh {
+    fn start(folder: &Path, key: &(PathBuf, String)) -> OpenSsh {
+        let home = folder.join("openssh");
+        std::fs::create_dir(&home).expect("a folder");
+        std::fs::create_dir_all("/run/sshd").expect("sshd's own folder: run the bench as root");
+        std::fs::write(folder.join("authorized"), &key.1).expect("the keys");
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+        let settings = format!(
+            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
+             PidFile none\nSubsystem sftp internal-sftp -d {}\n",
+            address.port(),
+            key.0.display(),
+            folder.join("authorized").display(),
+            home.display(),
+        );
+        std::fs::write(folder.join("sshd_config"), settings).expect("its settings");
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f"])
+            .arg(folder.join("sshd_config"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssh-server is installed");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "sshd does not listen");
+            std::thread::yield_now();
+        }
+        OpenSsh { child, address, home }
+    }
+
+    fn server(&self, key: &Path) -> Server {
+        let sftp = Sftp::new(self.address, ("root", "")).with_key(key).option(CIPHER);
+        Server { name: "OpenSSH internal-sftp", sftp, home: self.home.clone() }
+    }
+}
+
+impl Drop for OpenSsh {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
