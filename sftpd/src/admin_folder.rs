@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use pair::exit::usage;
+use rustix::io::Errno;
 
 use crate::accounts::users_file::{self, BYTES_MAX, Mistake, Password, User};
 use crate::accounts::{ADMIN_HOME, Account, Accounts, password};
@@ -159,9 +160,11 @@ impl AdminFolder {
 
     /// Looks at the users.yaml on the volume and applies it where another hand has changed it.
     pub async fn look(&self, daemon: &Arc<Daemon>) {
-        let Ok(content) = read_users(daemon) else {
-            // Gone or unreadable: the accounts stay as they are, and the next look may find it again.
-            return;
+        let content = match read_users(daemon) {
+            Ok(content) => content,
+            Err(StorageError::System(Errno::NOENT)) => return self.restore(daemon).await,
+            // Unreadable: the accounts stay as they are, and the next look may have more luck.
+            Err(_) => return,
         };
         let hash = blake3::hash(&content);
         let known = daemon.accounts().users_yaml.as_deref() == Some(hash.to_hex().as_str());
@@ -171,6 +174,14 @@ impl AdminFolder {
             refused = self.apply(daemon, content, "another hand on the volume").await.is_err().then_some(hash);
         }
         *self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = refused;
+    }
+
+    /// Writes users.yaml anew where it is gone: the admin needs one to edit, and the accounts in force say what it said.
+    async fn restore(&self, daemon: &Arc<Daemon>) {
+        let text = users_file::rendered(&daemon.accounts());
+        tracing::warn!("users.yaml is gone: it is written anew from the accounts in force");
+        // A failure is logged where it happens, and the next look tries again.
+        let _ = self.apply(daemon, text.into(), "sftpd, because it was gone").await;
     }
 }
 

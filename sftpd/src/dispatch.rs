@@ -106,6 +106,9 @@ pub enum Served {
 
 /// Serves one packet (type and body), writing its answer to `out`.
 pub fn serve(sftp: &mut Sftp, packet: &[u8], out: &mut BytesMut) -> Result<Served, wire::Malformed> {
+    if sftp.is_full() {
+        return Ok(Served::Wait);
+    }
     let mut fields = Reader(packet);
     let packet_kind = fields.u8()?;
     if packet_kind == kind::INIT || !sftp.is_greeted() {

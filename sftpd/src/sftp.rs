@@ -17,6 +17,9 @@ use crate::fault::Fault;
 use crate::handles::Handles;
 use crate::storage::{Change, Root, StorageError};
 
+/// Changes of one session that are on their way at once. A client that does not take its answers starts no more.
+const PENDING_MAX: usize = 512;
+
 /// Who logged in.
 #[derive(Clone, Debug)]
 pub enum Identity {
@@ -197,6 +200,11 @@ impl Sftp {
     /// The change is over.
     pub fn end(&mut self, number: u64) {
         self.pending.remove(&number);
+    }
+
+    /// Whether so many changes are on their way that the next request must wait.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= PENDING_MAX
     }
 
     /// Whether changes are on their way.

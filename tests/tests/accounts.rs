@@ -153,6 +153,16 @@ fn a_change_by_another_hand_on_the_volume_is_noticed_checked_and_masked() {
 }
 
 #[test]
+fn a_users_yaml_that_another_hand_removed_is_written_anew() {
+    let master = Machine::master().start();
+    upload(&master, &with_alice(), "users.yaml").expect_ok();
+    std::fs::remove_file(master.path("admin", "users.yaml")).unwrap();
+    eventually("it is back", || master.path("admin", "users.yaml").exists());
+    assert!(master.sftp(("alice", "wonder land")).can_log_in() && master.sftp(USER).can_log_in());
+    assert!(std::fs::read_to_string(master.path("admin", "users.yaml")).unwrap().contains("alice"));
+}
+
+#[test]
 fn the_last_good_accounts_outlive_a_restart_with_a_broken_file() {
     let mut master = Machine::master().start();
     upload(&master, &with_alice(), "users.yaml").expect_ok();

@@ -88,6 +88,30 @@ fn a_standby_that_was_away_catches_up_and_is_spoken_of_once() {
 }
 
 #[test]
+fn a_transfer_that_is_cut_off_goes_on_where_it_was() {
+    let mut pair = Pair::start();
+    std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
+    let content: Vec<u8> =
+        (0..80_000_000_u32).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    std::fs::write(pair.master.path("EPuser", "large"), &content).unwrap();
+    let stage = pair.standby.data().join(".pair/stage");
+    let arrived = || -> u64 {
+        let entries = std::fs::read_dir(&stage).unwrap().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    };
+    eventually("a part has arrived", || arrived() > 30_000_000);
+    pair.standby.kill();
+    let before = arrived();
+    assert!(!pair.standby.path("EPuser", "large").exists(), "too quick to be cut off");
+    pair.standby.start();
+    pair.wait_until_equal();
+    let received = pair.standby.page("/metrics").1;
+    let received: u64 =
+        received.lines().find_map(|line| line.strip_prefix("sftpd_received_bytes_total ")).unwrap().parse().unwrap();
+    assert!(received < content.len() as u64 - before / 2, "{received} bytes were sent again, {before} had arrived");
+}
+
+#[test]
 fn an_emptied_home_is_held_until_somebody_approves() {
     let pair = Pair::start();
     let home = pair.master.path("EPuser", "");

@@ -493,8 +493,13 @@ fn drift(standby: &mut Standby, moves: &[Move]) {
     }
 }
 
+/// Cases of each property: enough for every day, or as many as `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     /// One random tree, changed twice: on the source, and on the standby behind our back. Some of the store is lost.
     #[test]

@@ -112,6 +112,40 @@ pub fn masked(text: &str, before: &Accounts) -> Result<String, Vec<Mistake>> {
     Ok(format!("{mark}{masked}"))
 }
 
+/// A users.yaml that says what is in force, for when there is none left. Comments and order of the lost one are gone.
+pub fn rendered(accounts: &Accounts) -> String {
+    // JSON's quoted texts are YAML's too, with whatever they hold.
+    let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
+    let mut text =
+        String::from("# Written by sftpd from the accounts in force, because users.yaml was gone.\nusers:\n");
+    for account in accounts.iter() {
+        text += &format!("  {}:\n", quoted(&account.label));
+        let mut line = |key: &str, value: String| text += &format!("    {key}: {value}\n");
+        line("name", quoted(&account.name));
+        if account.password_hash.is_some() {
+            line("password", quoted(&MASK.to_string().repeat(8)));
+        }
+        if !account.public_keys.is_empty() {
+            let keys: Vec<String> = account.public_keys.iter().filter_map(|key| key.to_openssh().ok()).collect();
+            line("public_keys", format!("[{}]", keys.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ")));
+        }
+        if !account.admin && account.home != account.name {
+            line("home", quoted(&account.home));
+        }
+        for (key, is_set) in
+            [("admin", account.admin), ("read_only", account.read_only), ("disabled", account.disabled)]
+        {
+            if is_set {
+                line(key, "true".into());
+            }
+        }
+        if let Some(comment) = &account.comment {
+            line("comment", quoted(comment));
+        }
+    }
+    text
+}
+
 fn refuse_deep_nesting(text: &str) -> Result<(), Vec<Mistake>> {
     let mut open = 0;
     for (number, line) in text.lines().enumerate() {
@@ -457,6 +491,25 @@ mod tests {
         let users = parse(&text, &before).unwrap_or_default();
         assert!(users[0].password == Password::Unchanged && users[1].password == Password::Hash(hash));
         assert_eq!(masked(&text, &before).unwrap_or_default(), text);
+    }
+
+    #[test]
+    fn a_rendered_file_reads_as_the_accounts_it_came_from() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ name";
+        let text = with(&format!(
+            "  \"odd: \\\"label\": {{name: 'a \"b', password: x, home: c/d, comment: '# no comment', read_only: true}}\n  \
+             2: {{name: k, public_keys: [\"{key}\"], disabled: true}}\n"
+        ));
+        let accounts = |users: Vec<User>| {
+            users.into_iter().map(|user| Account {
+                password_hash: (user.password != Password::None).then(|| "$".into()),
+                ..user.account
+            })
+        };
+        let before = Accounts::new(1, accounts(parse(&text, &Accounts::default()).unwrap_or_default()));
+        let again = Accounts::new(1, accounts(parse(&rendered(&before), &before).unwrap_or_default()));
+        assert_eq!(before.iter().count(), 3);
+        assert_eq!(again.changes_since(&before), Vec::<String>::new());
     }
 
     #[test]
