@@ -10,15 +10,16 @@ demo:
 # Everything: installs what it needs (as root, on Debian), then checks and tests.
 test: prepare check
 	cargo build --workspace
-	cargo test --workspace --no-fail-fast -- --test-threads=4
+	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
+	else cargo test --workspace --no-fail-fast; fi
 
 # What needs no running program.
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: skipped (cargo install cargo-deny)"; fi
+	@tests/deny
 
-# Our speed beside OpenSSH's, in one run.
+# Our speed beside OpenSSH's, in one run (as root).
 bench:
 	@cargo build --release --quiet --workspace
 	@./target/release/bench
