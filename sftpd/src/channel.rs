@@ -174,12 +174,21 @@ impl Channel {
             }
             // A session that is gone does not want the answer; the change stands all the same.
             let _ = channel.session.data(channel.id, out.freeze()).await;
-            channel.changed.notify_waiters();
+            channel.forget(number);
         });
     }
 
+    /// The change is done: requests on its paths may go on.
     fn conclude(&self, number: u64) {
-        lock(&self.sftp).end(number);
+        lock(&self.sftp).conclude(number);
+        self.changed.notify_waiters();
+    }
+
+    /// The change is answered, too. Only now it no longer counts: a client that takes no answers starts no more changes,
+    /// and the channel is not closed in front of an answer.
+    fn forget(&self, number: u64) {
+        lock(&self.sftp).forget(number);
+        self.changed.notify_waiters();
     }
 
     /// Counts a panic that was caught here, where russh cannot see it.

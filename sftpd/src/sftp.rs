@@ -197,8 +197,13 @@ impl Sftp {
         self.next_pending
     }
 
-    /// The change is over.
-    pub fn end(&mut self, number: u64) {
+    /// The change is done: its paths are free.
+    pub fn conclude(&mut self, number: u64) {
+        self.pending.entry(number).or_default().clear();
+    }
+
+    /// The change is done and answered.
+    pub fn forget(&mut self, number: u64) {
         self.pending.remove(&number);
     }
 
@@ -207,7 +212,7 @@ impl Sftp {
         self.pending.len() >= PENDING_MAX
     }
 
-    /// Whether changes are on their way.
+    /// Whether changes are on their way or not answered yet.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
