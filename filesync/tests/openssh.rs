@@ -157,6 +157,13 @@ impl Site {
         let Running { _stop, task, .. } = self.running.take().unwrap();
         drop(_stop);
         tokio::time::timeout(Duration::from_secs(5), task).await.expect("it ends promptly").unwrap().unwrap();
+        // Its last blocking work may still hold the store; SQLite removes files by name when it closes one.
+        let store = self.store();
+        let is_open = || {
+            let open = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+            open.into_iter().any(|path| path.to_string_lossy().starts_with(&*store.to_string_lossy()))
+        };
+        self.until("the store is closed", || !is_open()).await;
     }
 
     fn data(&self) -> PathBuf {

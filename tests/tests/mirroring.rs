@@ -93,7 +93,10 @@ fn a_transfer_that_is_cut_off_goes_on_where_it_was() {
     std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
     let content: Vec<u8> =
         (0..80_000_000_u32).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    std::fs::write(pair.master.path("EPuser", "large"), &content).unwrap();
+    // It comes whole, as an upload does: a half-written one would be another file to the mirror.
+    let aside = pair.master.data().join(".pair/large");
+    std::fs::write(&aside, &content).unwrap();
+    std::fs::rename(&aside, pair.master.path("EPuser", "large")).unwrap();
     let stage = pair.standby.data().join(".pair/stage");
     let arrived = || -> u64 {
         let entries = std::fs::read_dir(&stage).unwrap().flatten();
