@@ -26,7 +26,7 @@ pub struct Cli {
 #[derive(Args)]
 struct Settings {
     /// The file of settings
-    #[arg(long, env = "SFTPD_CONFIG_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where clients connect [default: 0.0.0.0:2222]
     #[arg(long, value_name = "ADDRESS:PORT")]

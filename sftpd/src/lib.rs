@@ -186,6 +186,14 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_master_lets_the_peer_look_and_not_write() {
+        let fixture = daemon().await;
+        let peer = fixture.peer().await;
+        assert!(peer.lstat(b"/.pair/marker").await.is_ok());
+        assert!(peer.mkdir(b"/folder", 0o755).await.is_err_and(|error| error.to_string().contains("is a master")));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn the_peer_hears_who_this_is() {
         let fixture = daemon().await;
         let ours = Hello { pair: "p".into(), node: "n".into(), role: Role::Master, version: "0".into() };

@@ -147,6 +147,8 @@ impl Sftp {
     /// What the session may do now.
     pub fn access(&self) -> Access {
         match &self.identity {
+            // What replication would write to a master came from a wrong setting, or from a master of before.
+            Identity::Peer if !self.daemon.is_standby() => Access::ReadOnly("this machine is a master".into()),
             Identity::Peer => Access::Full,
             _ if self.daemon.is_standby() => Access::ReadOnly(self.daemon.standby_sentence()),
             Identity::Account(account) if account.read_only => {
