@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pair::exit::usage;
@@ -24,6 +25,9 @@ pub const CHECK_NAME: &[u8] = b"users.yaml.check";
 /// What became of the last upload.
 pub const RESULT_NAME: &[u8] = b"users.yaml.result";
 
+/// How long an upload waits for its rename.
+const DRAFT_AGE_MAX: Duration = Duration::from_secs(3600);
+
 /// Uploads that wait in memory for their rename, at most; past it the first by name goes.
 const DRAFTS_MAX: usize = 16;
 
@@ -37,11 +41,18 @@ pub fn is_guarded_name(name: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub struct AdminFolder {
     // Held for a few lines, never across an await.
-    drafts: Mutex<BTreeMap<Vec<u8>, Bytes>>,
+    drafts: Mutex<BTreeMap<Vec<u8>, Waiting>>,
     /// Files are applied one at a time.
     turn: tokio::sync::Mutex<()>,
     /// The content that was last refused when it was found on the disk, so that it is refused once.
     refused: Mutex<Option<blake3::Hash>>,
+}
+
+/// An upload that waits in memory.
+#[derive(Debug)]
+struct Waiting {
+    content: Bytes,
+    since: Instant,
 }
 
 /// A users.yaml that was found right.
@@ -53,8 +64,10 @@ struct Verdict {
 }
 
 impl AdminFolder {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, Bytes>> {
-        self.drafts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, Waiting>> {
+        let mut drafts = self.drafts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drafts.retain(|_, draft| draft.since.elapsed() < DRAFT_AGE_MAX);
+        drafts
     }
 
     /// Whether any upload waits.
@@ -69,18 +82,18 @@ impl AdminFolder {
 
     /// A waiting upload.
     pub fn draft(&self, name: &[u8]) -> Option<Bytes> {
-        self.lock().get(name).cloned()
+        self.lock().get(name).map(|draft| draft.content.clone())
     }
 
     /// All waiting uploads: name and size.
     pub fn drafts(&self) -> Vec<(Vec<u8>, u64)> {
-        self.lock().iter().map(|(name, content)| (name.clone(), content.len() as u64)).collect()
+        self.lock().iter().map(|(name, draft)| (name.clone(), draft.content.len() as u64)).collect()
     }
 
-    /// Keeps an upload in memory until it is renamed or removed, or the daemon ends.
+    /// Keeps an upload in memory until it is renamed, removed or old, or the daemon ends.
     pub fn keep_draft(&self, name: Vec<u8>, content: Bytes) {
         let mut drafts = self.lock();
-        drafts.insert(name.clone(), content);
+        drafts.insert(name.clone(), Waiting { content, since: Instant::now() });
         if drafts.len() > DRAFTS_MAX {
             let other = drafts.keys().find(|other| **other != name).cloned();
             other.and_then(|other| drafts.remove(&other));
@@ -125,18 +138,24 @@ impl AdminFolder {
         Ok(())
     }
 
+    /// Notes that an upload of users.yaml was dropped before it could be looked at.
+    pub async fn note_dropped(&self, daemon: &Arc<Daemon>, reason: &str, by: &str) {
+        let _turn = self.turn.lock().await;
+        write_result(daemon, &refusal(&[mistake(reason)], &daemon.accounts(), by)).await;
+    }
+
     /// Tries a users.yaml out. Nothing changes but the result file.
-    pub async fn try_out(&self, daemon: &Arc<Daemon>, content: Bytes) -> Result<(), Fault> {
+    pub async fn try_out(&self, daemon: &Arc<Daemon>, content: Bytes, by: &str) -> Result<(), Fault> {
         let _turn = self.turn.lock().await;
         let before = daemon.accounts();
         match judge(&content, &before).await {
             Ok(verdict) => {
                 let changes = verdict.accounts.changes_since(&before).join("\n");
-                write_result(daemon, &format!("WOULD BE ACCEPTED {}\n{changes}\n", now())).await;
+                write_result(daemon, &format!("WOULD BE ACCEPTED {} from {by}\n{changes}\n", now())).await;
                 Ok(())
             }
             Err(mistakes) => {
-                write_result(daemon, &format!("WOULD BE {}", refusal(&mistakes, &before, "a try"))).await;
+                write_result(daemon, &format!("WOULD BE {}", refusal(&mistakes, &before, by))).await;
                 Err(Fault::failure(mistakes.first().map_or_else(String::new, Mistake::to_string)))
             }
         }

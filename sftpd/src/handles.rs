@@ -74,6 +74,8 @@ pub struct Draft {
     pub name: Vec<u8>,
     /// What has arrived.
     pub content: Vec<u8>,
+    /// Whether anything was written or cut.
+    pub is_touched: bool,
     /// The first failure of a WRITE.
     pub failed: Option<Fault>,
 }
@@ -120,6 +122,14 @@ impl Handles {
     /// The thing under a handle, which ends.
     pub fn take(&mut self, handle: &[u8]) -> Result<Handle, Fault> {
         number(handle).and_then(|number| self.open.remove(&number)).ok_or_else(unknown)
+    }
+
+    /// The upload that is under way to a place.
+    pub fn upload_to(&self, is_there: impl Fn(&Place) -> bool) -> Option<&Upload> {
+        self.open.values().find_map(|handle| match handle {
+            Handle::Upload(upload) if is_there(&upload.place) => Some(upload),
+            _ => None,
+        })
     }
 
     /// Whether something is being written.

@@ -108,6 +108,8 @@ pub struct Sftp {
     pub root: Root,
     /// What it holds open.
     pub handles: Handles,
+    /// Whether it has uploaded a users.yaml under another name, which waits for its rename.
+    pub has_uploaded_draft: bool,
     greeted: bool,
     pending: HashMap<u64, Vec<Vec<u8>>>,
     next_pending: u64,
@@ -121,7 +123,16 @@ impl Sftp {
             Identity::Peer => daemon.volume.whole()?,
         };
         let handles = Handles::new(daemon.config.limits.handles_per_session);
-        Ok(Sftp { daemon, identity, root, handles, greeted: false, pending: HashMap::new(), next_pending: 0 })
+        Ok(Sftp {
+            daemon,
+            identity,
+            root,
+            handles,
+            has_uploaded_draft: false,
+            greeted: false,
+            pending: HashMap::new(),
+            next_pending: 0,
+        })
     }
 
     /// Whether INIT was answered.

@@ -71,10 +71,8 @@ fn a_wrong_file_is_refused_with_line_and_reason_and_changes_nothing() {
         assert!(!upload(&master, &content, "users.yaml").ok, "{reason}");
         assert_eq!(std::fs::read_to_string(master.path("admin", "users.yaml")).unwrap(), before);
         assert!(master.sftp(USER).can_log_in() && !master.sftp(("alice", "wonder land")).can_log_in());
-        if !content.starts_with('#') {
-            let result = master.result();
-            assert!(result.starts_with("REFUSED ") && result.contains(reason), "{reason}: {result}");
-        }
+        let result = master.result();
+        assert!(result.starts_with("REFUSED ") && result.contains(reason), "{reason}: {result}");
     }
 }
 
@@ -130,6 +128,29 @@ fn a_try_changes_nothing_and_tells_what_would_happen() {
     assert!(!master.sftp(("alice", "wonder land")).can_log_in());
     assert!(!upload(&master, "users: 7\n", "users.yaml.check").ok);
     assert!(master.result().starts_with("WOULD BE REFUSED"), "{}", master.result());
+    let listing = master.sftp(ADMIN).run("ls -l\n").expect_ok();
+    assert!(!listing.contains("check"), "a refused try is not found by clients that look: {listing}");
+}
+
+#[test]
+fn a_password_in_the_wrong_place_is_repeated_nowhere() {
+    let master = Machine::master().start();
+    assert!(!upload(&master, &(with_alice() + "  bob: s3cret\n"), "users.yaml").ok);
+    assert!(master.result().contains("users.bob: something else stands here, expected a user"), "{}", master.result());
+    assert!(!is_anywhere("s3cret", master.data()));
+    assert!(!master.program().lines().iter().any(|line| line.contains("s3cret")));
+}
+
+#[test]
+fn a_waiting_upload_is_listed_as_a_file_and_protects_users_yaml_from_other_sessions() {
+    let master = Machine::master().start();
+    upload(&master, &with_alice(), "users.yaml.new").expect_ok();
+    let listing = master.sftp(ADMIN).run("ls -l\n").expect_ok();
+    let line = listing.lines().find(|line| line.ends_with("users.yaml.new")).unwrap();
+    assert!(line.starts_with("-rw-------") && line.contains(&with_alice().len().to_string()), "{line}");
+    assert!(!master.sftp(ADMIN).run("rm users.yaml\n").ok, "only the session that uploads may work around");
+    master.sftp(ADMIN).run("rename users.yaml.new users.yaml\n").expect_ok();
+    assert!(master.sftp(("alice", "wonder land")).can_log_in());
 }
 
 #[test]

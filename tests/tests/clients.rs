@@ -115,6 +115,51 @@ fn every_client_uploads_overwrites_and_downloads() {
 }
 
 #[test]
+fn a_mount_makes_changes_and_removes_files() {
+    if !has_program("sshfs") || !Path::new("/dev/fuse").exists() {
+        println!("SKIPPED: no sshfs or no /dev/fuse");
+        return;
+    }
+    let (master, folder) = (Machine::master().start(), tempfile::tempdir().unwrap());
+    let mount = folder.path().join("mount");
+    std::fs::create_dir(&mount).unwrap();
+    let sftp = master.sftp(USER);
+    let mut command = sftp.command("sshfs");
+    // sshfs takes ssh's options, but neither ssh's settings file nor its way to name one.
+    let options: Vec<_> =
+        command.get_args().take_while(|argument| *argument != "-F").map(std::ffi::OsStr::to_owned).collect();
+    let environment: Vec<_> =
+        command.get_envs().map(|(key, value)| (key.to_owned(), value.map(std::ffi::OsStr::to_owned))).collect();
+    command = Command::new("sshfs");
+    command.args(options).arg(format!("{}:/", sftp.target())).arg(&mount);
+    for (key, value) in environment {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    let (status, text) = run(&mut command);
+    if !status.success() && text.contains("fuse") {
+        println!("SKIPPED: cannot mount here: {text}");
+        return;
+    }
+    assert!(status.success(), "{text}");
+    let work = || -> std::io::Result<()> {
+        std::fs::write(mount.join("new"), "made on the mount")?;
+        std::fs::create_dir(mount.join("folder"))?;
+        std::fs::rename(mount.join("new"), mount.join("folder/moved"))?;
+        std::fs::write(mount.join("folder/moved"), "written anew")?;
+        std::fs::write(mount.join("gone"), "x")?;
+        std::fs::remove_file(mount.join("gone"))
+    };
+    let done = work();
+    run(Command::new("umount").arg(&mount));
+    done.unwrap();
+    assert_eq!(std::fs::read(master.path("EPuser", "folder/moved")).unwrap(), b"written anew");
+    assert!(!master.path("EPuser", "gone").exists());
+}
+
+#[test]
 fn every_client_leaves_the_accounts_alone_when_its_users_yaml_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let up = folder.path().join("up");

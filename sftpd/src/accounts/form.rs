@@ -8,7 +8,7 @@ use serde_yaml::Value;
 
 /// The whole file.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "`users:` with the users below it")]
 pub struct RawFile {
     /// Users under their labels.
     pub users: RawUsers,
@@ -16,7 +16,7 @@ pub struct RawFile {
 
 /// One user, as written.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a user: `name`, `password` and so on below the label")]
 pub struct RawUser {
     /// The login name.
     pub name: Scalar,

@@ -181,8 +181,23 @@ fn from_yaml(error: &serde_yaml::Error) -> Mistake {
         column: location.column(),
     });
     let text = error.to_string();
-    let text = text.split_once(" at line ").map_or(text.as_str(), |(text, _)| text).to_owned();
-    Mistake { position, text }
+    let text = text.split_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    Mistake { position, text: without_value(text) }
+}
+
+/// An error of serde's without the value that it quotes: that may be a password in the wrong place, and mistakes are
+/// written into files and logs.
+fn without_value(text: &str) -> String {
+    let wrong = ["invalid type: ", "invalid value: ", "invalid length "].iter().find_map(|wrong| text.find(wrong));
+    match (wrong, text.rfind(", expected ")) {
+        (Some(wrong), Some(expected)) if wrong < expected => {
+            let (place, expected) =
+                (text.get(..wrong).unwrap_or_default(), text.get(expected + 2..).unwrap_or_default());
+            format!("{place}something else stands here, {expected}")
+        }
+        (Some(wrong), _) => format!("{}something else belongs here", text.get(..wrong).unwrap_or_default()),
+        (None, _) => text.to_owned(),
+    }
 }
 
 /// Checks one file, collecting mistakes.
@@ -242,6 +257,11 @@ impl Check<'_> {
             return Password::None;
         };
         let text = self.as_written(label, "password", raw);
+        if self.ends_in_a_comment(label) {
+            let text =
+                format!("put the password of {name} in quotes: what follows ` #` is a comment, and stays readable");
+            self.wrong(label, "password", text);
+        }
         if text.is_empty() {
             self.wrong(label, "password", format!("the password of {name} is empty"));
         } else if text == "generate" {
@@ -263,6 +283,13 @@ impl Check<'_> {
             self.wrong(label, "password", format!("the password of {name} holds a control character"));
         }
         Password::Plain(text)
+    }
+
+    /// Whether a password without quotes has a comment right behind it: probably a part of it.
+    fn ends_in_a_comment(&self, label: &str) -> bool {
+        let plain = self.positions.scalar(label, "password").filter(|scalar| scalar.style == Style::Plain);
+        let rest = plain.and_then(|scalar| self.text.get(scalar.bytes.end..));
+        rest.is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with('#'))
     }
 
     fn public_keys(&mut self, label: &str, keys: &[String]) -> Vec<PublicKey> {
@@ -437,6 +464,9 @@ mod tests {
             (&with("  1: {name: a, password: $6$salt$hash}\n"), "this hash cannot be used"),
             (&with("  1: {name: a, public_keys: [ssh-nonsense]}\n"), "public key 1 cannot be read"),
             (&with("  1: {name: a, public_keys: [\"-----BEGIN OPENSSH PRIVATE KEY-----\"]}\n"), "is a private key"),
+            (&with("  1: {name: a, password: abc #def}\n  }\n"), "users.yaml:"),
+            (&with("  1:\n    name: a\n    password: abc #def\n"), "put the password of a in quotes"),
+            (&with("  1: {name: a, password: [x]}\n"), "a text or a number belongs here"),
             ("users:\n  1: {name: a, password: x}\n", "no admin is left"),
             ("users:\n  A: {name: admin, password: x, admin: true, disabled: true}\n", "no admin is left"),
             ("users:\n  A: {name: admin, password: x, admin: maybe}\n", "users.yaml:2:"),
@@ -444,6 +474,29 @@ mod tests {
         for (text, expected) in cases {
             let mistakes = mistakes(text);
             assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{text}\n{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_wrong_place_is_not_repeated() {
+        let texts = [
+            "users:\n  bob: s3cret\n",
+            "users: s3cret\n",
+            "admin:s3cret\n",
+            "s3cret",
+            "users:\n  - s3cret\n",
+            &with("  1: {name: a, password: x, admin: s3cret}\n"),
+            &with("  1: {name: a, password: x, read_only: s3cret}\n"),
+            &with("  1: {name: a, password: x, public_keys: s3cret}\n"),
+            &with("  1: {name: a, public_keys: [s3cret]}\n"),
+            &with("  1: {name: a, password: [s3cret]}\n"),
+            &with("  1: {name: a, password: {s3cret: 1}}\n"),
+            &with("  1: {name: a, password: $6$s3cret}\n"),
+        ];
+        for text in texts {
+            let mistakes = mistakes(text);
+            assert!(!mistakes.is_empty() && !mistakes.iter().any(|mistake| mistake.contains("s3cret")), "{mistakes:?}");
+            assert!(!mistakes.iter().any(|mistake| mistake.contains("Raw")), "{mistakes:?}");
         }
     }
 

@@ -7,9 +7,9 @@ use pair::wire::Attrs;
 use rustix::io::Errno;
 
 use super::drafts;
-use crate::handles::Handle;
+use crate::handles::{Handle, Upload};
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Attributes, Change, NewAttributes, attributes_of, set_attributes_now};
+use crate::storage::{Attributes, Change, FileKind, NewAttributes, Place, attributes_of, set_attributes_now};
 
 /// The mode that a users.yaml in memory shows: a file that its owner reads and writes.
 const DRAFT_MODE: u32 = 0o100_600;
@@ -20,7 +20,10 @@ pub fn stat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     if let Some(content) = drafts::content(sftp, path) {
         return Ok(Reply::Attributes(draft_attrs(content.len() as u64)));
     }
-    Ok(Reply::Attributes(attrs(&sftp.root.stat(path)?)))
+    match of_upload(sftp, path) {
+        Some(attributes) => Ok(Reply::Attributes(attrs(&attributes))),
+        None => Ok(Reply::Attributes(attrs(&sftp.root.stat(path)?))),
+    }
 }
 
 /// SSH_FXP_LSTAT.
@@ -29,7 +32,10 @@ pub fn lstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     if let Some(content) = drafts::content(sftp, path) {
         return Ok(Reply::Attributes(draft_attrs(content.len() as u64)));
     }
-    Ok(Reply::Attributes(attrs(&sftp.root.lstat(path)?)))
+    match of_upload(sftp, path) {
+        Some(attributes) => Ok(Reply::Attributes(attrs(&attributes))),
+        None => Ok(Reply::Attributes(attrs(&sftp.root.lstat(path)?))),
+    }
 }
 
 /// SSH_FXP_FSTAT.
@@ -61,6 +67,10 @@ fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<R
     let new = new_attributes(&request.fields.attrs()?);
     if let Some(reply) = drafts::setstat(sftp, path, new.size)? {
         return Ok(reply);
+    }
+    if let Some(upload) = upload_to(sftp, path) {
+        set_attributes_now(upload.stage.file(), &new)?;
+        return Ok(Reply::Done);
     }
     let thing = sftp.root.handle_for_attributes(path, follow)?;
     Ok(sftp.change(Change::SetAttributes(Arc::new(thing), new), &[path]))
@@ -108,9 +118,36 @@ pub fn attrs(attributes: &Attributes) -> Attrs {
 }
 
 /// Attributes of a users.yaml in memory.
-pub fn draft_attrs(size: u64) -> Attrs {
-    let now = jiff::Timestamp::now().as_second() as u32;
-    Attrs { size: Some(size), owner: None, mode: Some(DRAFT_MODE), times: Some((now, now)) }
+pub fn draft_attributes(size: u64, now_s: i64) -> Attributes {
+    Attributes {
+        kind: FileKind::File,
+        size,
+        mode: DRAFT_MODE,
+        user: 0,
+        group: 0,
+        accessed_s: now_s,
+        modified_s: now_s,
+        links: 1,
+        identity: (0, 0),
+    }
+}
+
+fn draft_attrs(size: u64) -> Attrs {
+    attrs(&draft_attributes(size, jiff::Timestamp::now().as_second()))
+}
+
+/// The upload that this session has under way to a path: sshfs looks at a file between making it and closing it.
+fn upload_to<'a>(sftp: &'a Sftp, path: &[u8]) -> Option<&'a Upload> {
+    // Most requests come while nothing is uploaded: then the path is not looked up twice.
+    sftp.handles.upload_to(|_| true)?;
+    let place = sftp.root.place(path).ok()?;
+    let folder = place.folder_identity().ok()?;
+    let is_there = |other: &Place| other.name() == place.name() && other.folder_identity().is_ok_and(|it| it == folder);
+    sftp.handles.upload_to(is_there)
+}
+
+fn of_upload(sftp: &Sftp, path: &[u8]) -> Option<Attributes> {
+    attributes_of(upload_to(sftp, path)?.stage.file()).ok()
 }
 
 fn new_attributes(attrs: &Attrs) -> NewAttributes {

@@ -54,7 +54,8 @@ pub fn open(sftp: &Sftp, place: &Place, flags: u32) -> Result<Option<Draft>, Sto
     if flags & open_flag::CREAT != 0 && flags & open_flag::EXCL != 0 && place.attributes().is_ok() {
         return Err(Errno::EXIST.into());
     }
-    Ok(Some(Draft { name: name.to_vec(), content: Vec::new(), failed: None }))
+    let is_touched = flags & open_flag::TRUNC != 0 || place.attributes().is_err();
+    Ok(Some(Draft { name: name.to_vec(), content: Vec::new(), failed: None, is_touched }))
 }
 
 /// WRITE to a draft: front to back, from 0 on. A tail can never be joined to an old head.
@@ -71,6 +72,7 @@ pub fn write(draft: &mut Draft, offset: u64, data: &[u8]) -> Result<(), Stop> {
         draft.failed.get_or_insert_with(|| fault.clone());
         return Err(fault.into());
     }
+    draft.is_touched = true;
     let start = offset as usize;
     let end = draft.content.len().max(start + data.len());
     draft.content.resize(end, 0);
@@ -81,22 +83,36 @@ pub fn write(draft: &mut Draft, offset: u64, data: &[u8]) -> Result<(), Stop> {
 }
 
 /// CLOSE of a draft: users.yaml is applied, users.yaml.check is tried, any other name waits for its rename.
-pub fn close(sftp: &Sftp, draft: Draft) -> Result<Reply, Stop> {
-    if let Some(fault) = draft.failed {
-        return Err(Fault::failure(format!("the upload is incomplete and was dropped: {}", fault.text)).into());
+pub fn close(sftp: &mut Sftp, draft: Draft) -> Result<Reply, Stop> {
+    let Draft { name, content, failed, is_touched } = draft;
+    let (daemon, by) = (sftp.daemon.clone(), sftp.identity.name().to_owned());
+    if let Some(fault) = failed {
+        let text = format!("the upload is incomplete and was dropped: {}", fault.text);
+        return Ok(sftp.later(&[], async move {
+            daemon.admin_folder.note_dropped(&daemon, &fault.text, &by).await;
+            Err(Fault::failure(text))
+        }));
     }
-    let content = Bytes::from(draft.content);
-    let daemon = sftp.daemon.clone();
-    if draft.name == USERS_NAME {
+    let content = Bytes::from(content);
+    if !is_touched {
+        // Opened for writing and closed again, as `touch` does: nothing was meant to change.
+        return Ok(Reply::Done);
+    }
+    if name == USERS_NAME {
         return Ok(apply(sftp, content, b"/users.yaml"));
     }
-    daemon.admin_folder.keep_draft(draft.name.clone(), content.clone());
-    if draft.name != CHECK_NAME {
+    daemon.admin_folder.keep_draft(name.clone(), content.clone());
+    if name != CHECK_NAME {
+        sftp.has_uploaded_draft = true;
         return Ok(Reply::Done);
     }
     Ok(sftp.later(&[b"/users.yaml.check"], async move {
-        daemon.admin_folder.try_out(&daemon, content).await?;
-        Ok(Reply::Done)
+        let tried = daemon.admin_folder.try_out(&daemon, content, &by).await;
+        if tried.is_err() {
+            // A client that looks whether its upload is there must not find it.
+            daemon.admin_folder.drop_draft(CHECK_NAME);
+        }
+        tried.map(|()| Reply::Done)
     }))
 }
 
@@ -119,10 +135,19 @@ pub fn remove(sftp: &Sftp, place: &Place) -> Result<Option<Reply>, Stop> {
     }
     match name {
         // WinSCP removes the target before it renames its finished upload onto it. The rename replaces it anyway.
-        USERS_NAME if folder.has_upload_waiting() => Ok(Some(Reply::Done)),
+        USERS_NAME if sftp.has_uploaded_draft && folder.has_upload_waiting() => Ok(Some(Reply::Done)),
         USERS_NAME => Err(Fault::denied("users.yaml cannot be removed: replace it instead").into()),
         RESULT_NAME => Err(Fault::denied("users.yaml.result belongs to the server").into()),
         _ => Ok(None),
+    }
+}
+
+/// RMDIR, where the name is guarded: rclone tries it after a refused REMOVE and shows only what it hears then.
+pub fn rmdir(sftp: &Sftp, place: &Place) -> Result<(), Stop> {
+    match guarded(sftp, place) {
+        Some(USERS_NAME) => Err(Fault::failure("users.yaml cannot be removed: replace it instead").into()),
+        Some(RESULT_NAME) => Err(Fault::failure("users.yaml.result belongs to the server").into()),
+        _ => Ok(()),
     }
 }
 

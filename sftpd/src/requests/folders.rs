@@ -3,7 +3,7 @@
 use bytes::BufMut;
 use pair::wire::{Attrs, kind, put_bytes, put_packet};
 
-use super::attributes::{attrs, draft_attrs};
+use super::attributes::{attrs, draft_attributes};
 use super::drafts;
 use super::longname::longname;
 use crate::fault::Fault;
@@ -46,7 +46,8 @@ pub fn readdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
                 &attrs(&entry.attributes),
             );
         } else if let Some((name, size)) = listing.drafts.pop() {
-            put_entry(&mut names, &name, &name, &draft_attrs(size));
+            let attributes = draft_attributes(size, now_s);
+            put_entry(&mut names, &name, &longname(&name, &attributes, &owner, now_s), &attrs(&attributes));
         } else {
             break;
         }
@@ -94,5 +95,6 @@ pub fn mkdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
 pub fn rmdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let path = sftp.path(&mut request.fields)?;
     let place = sftp.root.place(path)?;
+    drafts::rmdir(sftp, &place)?;
     Ok(sftp.change(Change::RemoveFolder(place), &[path]))
 }
