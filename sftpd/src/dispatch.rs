@@ -154,7 +154,7 @@ fn find(sftp: &Sftp, packet_kind: u8, request: &mut Request<'_>) -> Result<(&'st
         Writes::No => false,
     };
     match sftp.access() {
-        Access::ReadOnly(reason) if writes => Err(Fault::denied(reason).into()),
+        Access::ReadOnly(fault) if writes => Err(fault.into()),
         _ => Ok((name, serve)),
     }
 }

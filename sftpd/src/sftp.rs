@@ -44,8 +44,8 @@ impl Identity {
 pub enum Access {
     /// Read and write.
     Full,
-    /// Read only, for this reason.
-    ReadOnly(String),
+    /// Read only; what writes is refused so.
+    ReadOnly(Fault),
 }
 
 /// A request being served.
@@ -159,11 +159,12 @@ impl Sftp {
     pub fn access(&self) -> Access {
         match &self.identity {
             // What replication would write to a master came from a wrong setting, or from a master of before.
-            Identity::Peer if !self.daemon.is_standby() => Access::ReadOnly("this machine is a master".into()),
+            Identity::Peer if !self.daemon.is_standby() => Access::ReadOnly(Fault::denied("this machine is a master")),
             Identity::Peer => Access::Full,
-            _ if self.daemon.is_standby() => Access::ReadOnly(self.daemon.standby_sentence()),
+            // A failure, because FileZilla and rclone show the sentence of no other code.
+            _ if self.daemon.is_standby() => Access::ReadOnly(Fault::failure(self.daemon.standby_sentence())),
             Identity::Account(account) if account.read_only => {
-                Access::ReadOnly(format!("the account {} may only read", account.name))
+                Access::ReadOnly(Fault::denied(format!("the account {} may only read", account.name)))
             }
             Identity::Account(_) => Access::Full,
         }

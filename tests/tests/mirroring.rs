@@ -22,8 +22,20 @@ fn an_upload_to_the_master_is_on_the_standby_and_a_new_account_logs_in_on_both()
     for machine in [&pair.master, &pair.standby] {
         eventually("alice can log in", || machine.sftp(("alice", "wonderland")).can_log_in());
     }
-    let refused = pair.standby.sftp(USER).run(&format!("put {} x\n", file.display()));
-    assert!(!refused.ok && refused.text.to_lowercase().contains("permission denied"), "{}", refused.text);
+    let address = format!("sftp://127.0.0.1:{}/x", pair.standby.address().port());
+    assert!(!pair.standby.sftp(USER).run(&format!("put {} x\n", file.display())).ok);
+    if tests::has_program("lftp") {
+        let put = format!("set sftp:auto-confirm yes; put '{}' -o x; bye", file.display());
+        let (_, text) = tests::run(std::process::Command::new("lftp").args([
+            "-u",
+            "EPuser,1234",
+            "-e",
+            &put,
+            address.trim_end_matches('x'),
+        ]));
+        let sentence = format!("this is the standby: upload to the master at {}", pair.master.address());
+        assert!(text.contains(&sentence), "{text}");
+    }
     let down = folder.path().join("down");
     pair.standby.sftp(USER).run(&format!("get report {}\n", down.display())).expect_ok();
     assert_eq!(std::fs::read(down).unwrap(), b"the report");

@@ -97,7 +97,7 @@ fn nothing_outside_the_accounts_folder_is_reached() {
 }
 
 #[test]
-fn a_standby_serves_reads_and_refuses_writes_with_the_masters_address() {
+fn a_fresh_standby_knows_nobody_and_is_not_primary() {
     let secret = pair::secret::PairSecret::generate().unwrap().to_hex();
     let standby =
         Machine::master().secret(&secret).standby().setting("MASTER_ADDRESS", "sftp.example.org:2222").start();
