@@ -59,13 +59,7 @@ pub fn path(state: &Path) -> PathBuf {
 
 /// Reads the identity; `None` before the first start.
 pub fn read(state: &Path) -> anyhow::Result<Option<Node>> {
-    let path = path(state);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(usage(format!("cannot read {}: {error}", path.display()))),
-    };
-    serde_yaml::from_str(&text).map(Some).map_err(|error| usage(format!("{}: {error}", path.display())))
+    read_yaml(&path(state))
 }
 
 /// Replaces the identity, durably.
@@ -75,6 +69,16 @@ pub fn write(state: &Path, node: &Node) -> anyhow::Result<()> {
         serde_yaml::to_string(node)?
     );
     replace_file(&path(state), text.as_bytes(), 0o600)
+}
+
+/// Reads a small YAML file; `None` where there is none.
+pub fn read_yaml<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(usage(format!("cannot read {}: {error}", path.display()))),
+    };
+    serde_yaml::from_str(&text).map(Some).map_err(|error| usage(format!("{}: {error}", path.display())))
 }
 
 /// Replaces a small file whole: temporary name, fsync, rename, fsync of the folder.

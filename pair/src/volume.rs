@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::usage;
-use crate::node::replace_file;
+use crate::node::{read_yaml, replace_file};
 use crate::secret::hex;
 
 /// The folder at the top of a volume that belongs to the pair. No client can name or reach it.
@@ -37,13 +37,7 @@ impl Marker {
 
 /// Reads a volume's marker; `None` where there is none.
 pub fn read_marker(data: &Path) -> anyhow::Result<Option<Marker>> {
-    let path = data.join(PRIVATE_FOLDER).join("marker");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(usage(format!("cannot read {}: {error}", path.display()))),
-    };
-    serde_yaml::from_str(&text).map(Some).map_err(|error| usage(format!("{}: {error}", path.display())))
+    read_yaml(&data.join(PRIVATE_FOLDER).join("marker"))
 }
 
 /// Writes a volume's marker, durably. Its folder must be there.

@@ -70,6 +70,20 @@ fn memory_bytes(machine: &Machine) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// Sends requests and reads no answer, until the session is ended for it; meanwhile memory stays bounded.
+fn flood(master: &Machine, mut raw: Raw, requests: BytesMut, before: u64) {
+    let mut input = raw.child.stdin.take().unwrap();
+    let sender = std::thread::spawn(move || input.write_all(&requests));
+    within(std::time::Duration::from_secs(90), "the flood is ended", || {
+        let grown = memory_bytes(master).saturating_sub(before);
+        assert!(grown < 120 * 1024 * 1024, "{grown} bytes are held for a client that does not read");
+        master.program().lines().iter().any(|line| line.contains("does not take the answers"))
+    });
+    assert!(master.sftp(USER).can_log_in());
+    drop(raw);
+    let _ = sender.join().unwrap();
+}
+
 #[test]
 fn what_is_no_sftp_ends_the_session_and_no_other() {
     let master = Machine::master().start();
@@ -177,22 +191,13 @@ fn a_client_that_asks_and_never_reads_is_bounded_and_ended() {
             out.put_u32(255 * 1024);
         });
     }
-    let mut input = raw.child.stdin.take().unwrap();
-    let sender = std::thread::spawn(move || input.write_all(&requests));
-    within(std::time::Duration::from_secs(90), "the flood is ended", || {
-        let grown = memory_bytes(&master).saturating_sub(before);
-        assert!(grown < 120 * 1024 * 1024, "{grown} bytes are held for a client that does not read");
-        master.program().lines().iter().any(|line| line.contains("does not take the answers"))
-    });
-    assert!(master.sftp(USER).can_log_in());
-    drop(raw);
-    let _ = sender.join().unwrap();
+    flood(&master, raw, requests, before);
 }
 
 #[test]
 fn a_client_that_makes_changes_and_never_reads_is_bounded() {
     let master = Machine::master().setting("DURABILITY", "none").start();
-    let mut raw = Raw::greeted(&master);
+    let raw = Raw::greeted(&master);
     let mut requests = BytesMut::new();
     for number in 0..500_000_u32 {
         put_packet(&mut requests, kind::RMDIR, |out| {
@@ -201,14 +206,5 @@ fn a_client_that_makes_changes_and_never_reads_is_bounded() {
         });
     }
     let before = memory_bytes(&master);
-    let mut input = raw.child.stdin.take().unwrap();
-    let sender = std::thread::spawn(move || input.write_all(&requests));
-    within(std::time::Duration::from_secs(90), "the flood is ended", || {
-        let grown = memory_bytes(&master).saturating_sub(before);
-        assert!(grown < 120 * 1024 * 1024, "{grown} bytes are held for a client that does not read");
-        master.program().lines().iter().any(|line| line.contains("does not take the answers"))
-    });
-    assert!(master.sftp(USER).can_log_in());
-    drop(raw);
-    let _ = sender.join().unwrap();
+    flood(&master, raw, requests, before);
 }

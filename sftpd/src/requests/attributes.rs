@@ -9,33 +9,38 @@ use rustix::io::Errno;
 use super::drafts;
 use crate::handles::{Handle, Upload};
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Attributes, Change, FileKind, NewAttributes, Place, attributes_of, set_attributes_now};
+use crate::storage::{
+    Attributes, Change, FileKind, NewAttributes, Place, Root, StorageError, attributes_of, set_attributes_now,
+};
 
 /// The mode that a users.yaml in memory shows: a file that its owner reads and writes.
 const DRAFT_MODE: u32 = 0o100_600;
 
 /// SSH_FXP_STAT.
 pub fn stat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    let path = sftp.path(&mut request.fields)?;
-    if let Some(content) = drafts::content(sftp, path) {
-        return Ok(Reply::Attributes(draft_attrs(content.len() as u64)));
-    }
-    match of_upload(sftp, path) {
-        Some(attributes) => Ok(Reply::Attributes(attrs(&attributes))),
-        None => Ok(Reply::Attributes(attrs(&sftp.root.stat(path)?))),
-    }
+    look(sftp, request, Root::stat)
 }
 
 /// SSH_FXP_LSTAT.
 pub fn lstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    look(sftp, request, Root::lstat)
+}
+
+/// What is in memory or under way in this session hides what the volume has.
+fn look(
+    sftp: &Sftp,
+    request: &mut Request<'_>,
+    on_volume: fn(&Root, &[u8]) -> Result<Attributes, StorageError>,
+) -> Result<Reply, Stop> {
     let path = sftp.path(&mut request.fields)?;
     if let Some(content) = drafts::content(sftp, path) {
         return Ok(Reply::Attributes(draft_attrs(content.len() as u64)));
     }
-    match of_upload(sftp, path) {
-        Some(attributes) => Ok(Reply::Attributes(attrs(&attributes))),
-        None => Ok(Reply::Attributes(attrs(&sftp.root.lstat(path)?))),
-    }
+    let attributes = match upload_to(sftp, path) {
+        Some(upload) => attributes_of(upload.stage.file())?,
+        None => on_volume(&sftp.root, path)?,
+    };
+    Ok(Reply::Attributes(attrs(&attributes)))
 }
 
 /// SSH_FXP_FSTAT.
@@ -141,10 +146,6 @@ fn upload_to<'a>(sftp: &'a Sftp, path: &[u8]) -> Option<&'a Upload> {
     let folder = place.folder_identity().ok()?;
     let is_there = |other: &Place| other.name() == place.name() && other.folder_identity().is_ok_and(|it| it == folder);
     sftp.handles.upload_to(is_there)
-}
-
-fn of_upload(sftp: &Sftp, path: &[u8]) -> Option<Attributes> {
-    attributes_of(upload_to(sftp, path)?.stage.file()).ok()
 }
 
 fn new_attributes(attrs: &Attrs) -> NewAttributes {
