@@ -11,6 +11,7 @@ use pair::client::ClientError;
 use pair::extension::ACCOUNTS;
 use pair::wire::put_bytes;
 
+use crate::plan::STAGE_PREFIX;
 use crate::remote::Remote;
 use crate::standby::Standby;
 
@@ -61,7 +62,7 @@ async fn version(file: &Path) -> Option<Version> {
 async fn push(remote: &Remote, file: &Path) -> Result<(), String> {
     let content = tokio::fs::read(file).await.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let said = |error: ClientError| error.to_string();
-    let stage = format!(".pair/stage/accounts-{}", blake3::hash(&content).to_hex());
+    let stage = format!(".pair/stage/{STAGE_PREFIX}accounts-{}", blake3::hash(&content).to_hex());
     remote.write_small(stage.as_bytes(), &content).await.map_err(said)?;
     let mut body = BytesMut::new();
     put_bytes(&mut body, &remote.at(stage.as_bytes()));

@@ -43,6 +43,9 @@ pub struct Follower {
     accounts: PathBuf,
 }
 
+/// The least time between two passes, unless the interval is shorter.
+const PASSES_APART_MIN: Duration = Duration::from_secs(1);
+
 impl Follower {
     /// A follower for a standby.
     pub fn new(
@@ -177,7 +180,8 @@ impl Follower {
             let rest = self.interval.saturating_sub(began.elapsed());
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
-                () = lane.idle.notified() => {}
+                // Soon, but not at once: what is missing in two passes must have been missing for a while.
+                () = lane.idle.notified() => tokio::time::sleep(rest.min(PASSES_APART_MIN)).await,
             }
             if courier.remote.client.is_lost() {
                 return "the connection was lost".into();
@@ -229,7 +233,8 @@ fn check_volume(data: &std::path::Path, pair: &str, store: &Store) -> Result<Str
     let moved = |was: &str| {
         format!(
             "{shown} is on file system {file_system}, and was on {was}: another disk is mounted there. If it was moved on \
-             purpose, have sftpd accept it and remove filesync.db; nothing is removed then until both sides were compared"
+             purpose, write `file_system: {file_system}` into {shown}/.pair/marker and remove filesync.db; nothing is removed then \
+             until both sides were compared"
         )
     };
     if marker.file_system != file_system {

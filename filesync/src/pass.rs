@@ -199,7 +199,7 @@ impl Pass<'_> {
     /// Does a step and notes how it went. Only a lost connection is an error.
     async fn try_step(&self, step: &Step) -> Result<(), Fault> {
         let path = path_of(step);
-        if self.is_below_failed(path) {
+        if self.is_below_failed(path) || matches!(step, Step::Rename { from, .. } if self.has_failed(from)) {
             return Ok(());
         }
         let outcome = self.step(step).await;
@@ -214,6 +214,11 @@ impl Pass<'_> {
             Ok(()) => {}
         }
         Ok(())
+    }
+
+    /// Whether the step that was to bring this about has failed: then something else may stand there.
+    fn has_failed(&self, path: &[u8]) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).failed.contains(path)
     }
 
     fn is_below_failed(&self, path: &[u8]) -> bool {

@@ -14,6 +14,9 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// How long an answer may take once the program is to end.
+const ANSWER_TIME: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What a program has to tell.
 pub trait Pages: Send + Sync + 'static {
     /// Whether the program would do its work now; else a sentence that says why not. May try it: it is called off the
@@ -37,7 +40,18 @@ pub async fn serve(listener: TcpListener, pages: Arc<dyn Pages>, shutdown: Cance
         .route("/primary", get(primary))
         .route("/metrics", get(metrics))
         .with_state(pages);
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let serving =
+        axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future();
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(ANSWER_TIME).await;
+        Ok(())
+    };
+    tokio::select! {
+        served = serving => served,
+        // Somebody has sent half a request and nothing more.
+        late = late => late,
+    }
 }
 
 async fn ready(State(pages): State<Arc<dyn Pages>>) -> (StatusCode, String) {

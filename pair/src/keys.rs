@@ -4,8 +4,6 @@
 //! show the same ones with nothing copied by hand, and rotating the secret does not frighten clients. Keys that an
 //! admin puts there are kept as they are.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -14,6 +12,7 @@ use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair, KeypairData};
 use russh::keys::{HashAlg, PrivateKey, PublicKey};
 
 use crate::exit::usage;
+use crate::node::replace_file;
 use crate::secret::PairSecret;
 
 /// The login name of the other machine. No account can have it: account names do not begin with a dot.
@@ -21,6 +20,9 @@ pub const PEER_USER: &str = ".pair";
 
 /// File names of the host keys, OpenSSH's own, in the order in which they are offered.
 const HOST_KEY_FILES: [&str; 2] = ["ssh_host_ed25519_key", "ssh_host_ecdsa_key"];
+
+/// Tells keys that came from the pair secret from those that an admin put there.
+const DERIVED_NAME: &str = "derived";
 
 /// The key by which the machines of this pair log in to each other.
 pub fn peer_key(secret: &PairSecret) -> anyhow::Result<PrivateKey> {
@@ -36,8 +38,11 @@ pub fn derived_host_keys(secret: &PairSecret) -> anyhow::Result<Vec<PrivateKey>>
 pub fn host_keys(state: &Path, secret: &PairSecret) -> anyhow::Result<Vec<PrivateKey>> {
     let folder = state.join("keys");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // A first start that broke off is taken up again: the note is written first, and says whose the keys are.
     let kept = HOST_KEY_FILES.into_iter().filter(|name| folder.join(name).exists()).count();
-    if kept == 0 {
+    let is_broken_off = kept < HOST_KEY_FILES.len() && folder.join(DERIVED_NAME).exists();
+    if kept == 0 || is_broken_off {
+        replace_file(&folder.join(DERIVED_NAME), b"These host keys came from the pair secret.\n", 0o600)?;
         for (name, key) in HOST_KEY_FILES.into_iter().zip(derived_host_keys(secret)?) {
             keep(&folder, name, &key)?;
         }
@@ -82,14 +87,9 @@ fn read_host_key(path: &Path) -> anyhow::Result<PrivateKey> {
 }
 
 fn keep(folder: &Path, name: &str, key: &PrivateKey) -> anyhow::Result<()> {
-    let path = folder.join(name);
-    let write = || -> anyhow::Result<()> {
-        std::fs::write(folder.join(format!("{name}.pub")), key.public_key().to_openssh()? + "\n")?;
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(key.to_openssh(LineEnding::LF)?.as_bytes())?;
-        Ok(file.sync_all()?)
-    };
-    write().with_context(|| format!("cannot keep the host key {}", path.display()))
+    let public = key.public_key().to_openssh()? + "\n";
+    replace_file(&folder.join(format!("{name}.pub")), public.as_bytes(), 0o644)?;
+    replace_file(&folder.join(name), key.to_openssh(LineEnding::LF)?.as_bytes(), 0o600)
 }
 
 fn ed25519(seed: [u8; 32], comment: &str) -> anyhow::Result<PrivateKey> {

@@ -1,4 +1,4 @@
-//! The signals that end a program: SIGTERM and SIGINT ask it to finish; a second one is not waited for.
+//! The signals that end a program: SIGTERM and SIGINT ask it to finish, which it does within its own limits.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

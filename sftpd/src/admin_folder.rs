@@ -12,7 +12,8 @@ use bytes::Bytes;
 use pair::exit::usage;
 use rustix::io::Errno;
 
-use crate::accounts::users_file::{self, BYTES_MAX, Mistake, Password, User};
+use crate::accounts::mistake::Mistake;
+use crate::accounts::users_file::{self, BYTES_MAX, Password, User};
 use crate::accounts::{ADMIN_HOME, Account, Accounts, password};
 use crate::daemon::Daemon;
 use crate::fault::Fault;
@@ -108,34 +109,7 @@ impl AdminFolder {
     /// Applies a users.yaml: all of it, or nothing and a fault that names the first mistake. The result file says more.
     pub async fn apply(&self, daemon: &Arc<Daemon>, content: Bytes, by: &str) -> Result<(), Fault> {
         let _turn = self.turn.lock().await;
-        let before = daemon.accounts();
-        let verdict = match judge(&content, &before).await {
-            Ok(verdict) => verdict,
-            Err(mistakes) => {
-                let first = mistakes.first().map_or_else(String::new, Mistake::to_string);
-                tracing::warn!(by, first, "users.yaml refused: the accounts stay as they are");
-                write_result(daemon, &refusal(&mistakes, &before, by)).await;
-                return Err(Fault::failure(first));
-            }
-        };
-        let place = daemon.volume.root(ADMIN_HOME)?.place(USERS_NAME)?;
-        // Its bytes are on the volume before anything changes: a full disk refuses the file and not half of the work.
-        let stage = daemon.volume.stage_file(verdict.masked.as_bytes())?;
-        let changes = verdict.accounts.changes_since(&before);
-        let acceptance = acceptance(&verdict, &changes, by);
-        let generation = verdict.accounts.generation;
-        let keeper = daemon.clone();
-        tokio::task::spawn_blocking(move || keeper.set_accounts(verdict.accounts))
-            .await
-            .map_err(|_| Fault::failure("the accounts could not be kept"))?
-            .map_err(|error| Fault::failure(format!("{error:#}")))?;
-        daemon.volume.commit(Change::Publish { stage, place, exclusive: false }).await?;
-        tracing::info!(by, generation, changes = changes.len(), "users.yaml accepted");
-        for (name, password) in &verdict.generated {
-            daemon.announce(&format!("password of {name}, shown only this once: {password}"));
-        }
-        write_result(daemon, &acceptance).await;
-        Ok(())
+        apply_in_turn(daemon, content, by).await
     }
 
     /// Notes that an upload of users.yaml was dropped before it could be looked at.
@@ -179,9 +153,11 @@ impl AdminFolder {
 
     /// Looks at the users.yaml on the volume and applies it where another hand has changed it.
     pub async fn look(&self, daemon: &Arc<Daemon>) {
+        // Before the file is read: in the middle of an upload it is still the old one, and the accounts are the new ones.
+        let _turn = self.turn.lock().await;
         let content = match read_users(daemon) {
             Ok(content) => content,
-            Err(StorageError::System(Errno::NOENT)) => return self.restore(daemon).await,
+            Err(StorageError::System(Errno::NOENT)) => return restore(daemon).await,
             // Unreadable: the accounts stay as they are, and the next look may have more luck.
             Err(_) => return,
         };
@@ -190,18 +166,68 @@ impl AdminFolder {
         let mut refused = self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if !known && refused != Some(hash) {
             tracing::info!("users.yaml was changed by another hand");
-            refused = self.apply(daemon, content, "another hand on the volume").await.is_err().then_some(hash);
+            refused = apply_in_turn(daemon, content, "another hand on the volume").await.is_err().then_some(hash);
         }
         *self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = refused;
     }
+}
 
-    /// Writes users.yaml anew where it is gone: the admin needs one to edit, and the accounts in force say what it said.
-    async fn restore(&self, daemon: &Arc<Daemon>) {
-        let text = users_file::rendered(&daemon.accounts());
-        tracing::warn!("users.yaml is gone: it is written anew from the accounts in force");
-        // A failure is logged where it happens, and the next look tries again.
-        let _ = self.apply(daemon, text.into(), "sftpd, because it was gone").await;
+/// Writes users.yaml anew where it is gone: the admin needs one to edit, and the accounts in force say what it said.
+async fn restore(daemon: &Arc<Daemon>) {
+    let text = users_file::rendered(&daemon.accounts());
+    tracing::warn!("users.yaml is gone: it is written anew from the accounts in force");
+    // A failure is in the result file, and the next look tries again.
+    let _ = apply_in_turn(daemon, text.into(), "sftpd, because it was gone").await;
+}
+
+/// Judges and installs a file; the caller holds the turn. Whatever happens is in the result file.
+async fn apply_in_turn(daemon: &Arc<Daemon>, content: Bytes, by: &str) -> Result<(), Fault> {
+    let before = daemon.accounts();
+    let installed = match judge(&content, &before).await {
+        Ok(verdict) => install(daemon, verdict, &before, by).await.map_err(|fault| vec![mistake(&fault.text)]),
+        Err(mistakes) => Err(mistakes),
+    };
+    match installed {
+        Ok(acceptance) => {
+            write_result(daemon, &acceptance).await;
+            Ok(())
+        }
+        Err(mistakes) => {
+            let first = mistakes.first().map_or_else(String::new, Mistake::to_string);
+            tracing::warn!(by, first, "users.yaml refused: the accounts stay as they are");
+            write_result(daemon, &refusal(&mistakes, &before, by)).await;
+            Err(Fault::failure(first))
+        }
     }
+}
+
+/// Puts a right file in force, and its masked text in place. If the second fails, the accounts of before come back.
+async fn install(daemon: &Arc<Daemon>, verdict: Verdict, before: &Accounts, by: &str) -> Result<String, Fault> {
+    let place = daemon.volume.root(ADMIN_HOME)?.place(USERS_NAME)?;
+    // Its bytes are on the volume before anything changes: a full disk refuses the file and not half of the work.
+    let stage = daemon.volume.stage_file(verdict.masked.as_bytes())?;
+    let changes = verdict.accounts.changes_since(before);
+    let acceptance = acceptance(&verdict, &changes, by);
+    let generation = verdict.accounts.generation;
+    set_accounts(daemon, verdict.accounts).await?;
+    let published = daemon.volume.commit(Change::Publish { stage, place, exclusive: false }).await;
+    if let Err(error) = published {
+        set_accounts(daemon, before.clone()).await?;
+        return Err(error.into());
+    }
+    tracing::info!(by, generation, changes = changes.len(), "users.yaml accepted");
+    for (name, password) in &verdict.generated {
+        daemon.announce(&format!("password of {name}, shown only this once: {password}"));
+    }
+    Ok(acceptance)
+}
+
+async fn set_accounts(daemon: &Arc<Daemon>, accounts: Accounts) -> Result<(), Fault> {
+    let keeper = daemon.clone();
+    tokio::task::spawn_blocking(move || keeper.set_accounts(accounts))
+        .await
+        .map_err(|_| Fault::failure("the accounts could not be kept"))?
+        .map_err(|error| Fault::failure(format!("{error:#}")))
 }
 
 fn read_users(daemon: &Daemon) -> Result<Bytes, StorageError> {

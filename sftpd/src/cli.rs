@@ -107,9 +107,18 @@ impl Cli {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let secret = find_secret(&config)?;
+    raise_open_files_limit();
     let shutdown = CancellationToken::new();
     tokio::spawn(pair::shutdown::on_signal(shutdown.clone()));
     crate::run(config, secret, shutdown).await
+}
+
+/// Takes as many open files as the system allows: the usual 1,024 are for programs with a few.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, opening fails with a sentence when the time comes.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The pair's secret. A master that has none at its very first start draws one and says what the standby needs.

@@ -36,7 +36,7 @@ const fn row(kind: u8, name: &'static str, writes: Writes, serve: Serve) -> Row 
     Row { kind, name, writes, serve }
 }
 
-/// All requests of version 3, draft section 6. CLOSE, FSETSTAT and WRITE write, but only to a handle that OPEN gave.
+/// All requests of version 3, draft section 6. CLOSE writes nothing that OPEN was not allowed to write.
 const ROWS: [Row; 18] = [
     row(kind::OPEN, "open", Writes::AsFlagsSay, content::open),
     row(kind::CLOSE, "close", Writes::No, content::close),

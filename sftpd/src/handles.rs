@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -86,17 +87,19 @@ pub struct Handles {
     open: HashMap<u32, Handle>,
     next: u32,
     max: usize,
+    /// What all channels of the connection hold open together; the limit is for all of them.
+    in_connection: Arc<AtomicUsize>,
 }
 
 impl Handles {
-    /// None yet; `max` at once.
-    pub fn new(max: usize) -> Handles {
-        Handles { open: HashMap::new(), next: 0, max }
+    /// None yet; `max` at once in the whole connection.
+    pub fn new(max: usize, in_connection: Arc<AtomicUsize>) -> Handles {
+        Handles { open: HashMap::new(), next: 0, max, in_connection }
     }
 
     /// To be asked before anything is opened.
     pub fn check_room(&self) -> Result<(), Fault> {
-        if self.open.len() < self.max {
+        if self.in_connection.load(Ordering::Relaxed) < self.max {
             Ok(())
         } else {
             Err(Fault::failure(format!("{} files and folders are open, the most a session can have", self.max)))
@@ -111,6 +114,7 @@ impl Handles {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.open.insert(number, handle);
+        self.in_connection.fetch_add(1, Ordering::Relaxed);
         number.to_string()
     }
 
@@ -121,7 +125,9 @@ impl Handles {
 
     /// The thing under a handle, which ends.
     pub fn take(&mut self, handle: &[u8]) -> Result<Handle, Fault> {
-        number(handle).and_then(|number| self.open.remove(&number)).ok_or_else(unknown)
+        let taken = number(handle).and_then(|number| self.open.remove(&number)).ok_or_else(unknown)?;
+        self.in_connection.fetch_sub(1, Ordering::Relaxed);
+        Ok(taken)
     }
 
     /// The upload that is under way to a place.
@@ -135,6 +141,12 @@ impl Handles {
     /// Whether something is being written.
     pub fn are_writing(&self) -> bool {
         self.open.values().any(|handle| matches!(handle, Handle::Upload(_) | Handle::InPlace(_) | Handle::Draft(_)))
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.in_connection.fetch_sub(self.open.len(), Ordering::Relaxed);
     }
 }
 
@@ -154,7 +166,7 @@ mod tests {
 
     #[test]
     fn only_the_text_that_was_given_is_a_handle_and_the_limit_holds() {
-        let mut handles = Handles::new(2);
+        let mut handles = Handles::new(2, Arc::default());
         let first = handles.insert(Handle::DraftReading(Bytes::new()));
         let second = handles.insert(Handle::DraftReading(Bytes::new()));
         assert!(handles.check_room().is_err());

@@ -136,12 +136,15 @@ impl Watch<'_> {
                 }
             }
         }
-        "the account was removed or disabled"
+        "the account was removed, disabled or given other rights"
     }
 
     fn is_welcome(&self, accounts: &crate::accounts::Accounts) -> bool {
         match self.watched.identity() {
-            Some(Identity::Account(account)) => accounts.enabled(&account.name).is_some(),
+            // What a session may do is settled at its login, so it ends when that changes. A new password does not end it.
+            Some(Identity::Account(account)) => accounts.enabled(&account.name).is_some_and(|now| {
+                (now.admin, now.read_only, &now.home) == (account.admin, account.read_only, &account.home)
+            }),
             Some(Identity::Peer) | None => true,
         }
     }

@@ -3,8 +3,9 @@
 //! Nothing but the `sftp` subsystem is served; everything else an SSH client can ask for is refused. The callbacks run
 //! in russh's one task per connection: password checks leave it, file work blocks it on purpose (see [`crate::channel`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
@@ -31,6 +32,8 @@ pub struct Watched {
 #[derive(Default)]
 struct WatchedState {
     identity: Option<Identity>,
+    /// All that are open, whether or not they have started SFTP.
+    open: HashSet<ChannelId>,
     channels: HashMap<ChannelId, Arc<Channel>>,
 }
 
@@ -57,6 +60,8 @@ pub struct SshSession {
     watched: Arc<Watched>,
     ticket: Option<SessionTicket>,
     logged_in: Arc<tokio::sync::Notify>,
+    /// Counts what all channels of this connection hold open.
+    open_handles: Arc<AtomicUsize>,
 }
 
 impl SshSession {
@@ -67,7 +72,7 @@ impl SshSession {
         watched: Arc<Watched>,
         logged_in: Arc<tokio::sync::Notify>,
     ) -> SshSession {
-        SshSession { daemon, peer, watched, ticket: None, logged_in }
+        SshSession { daemon, peer, watched, ticket: None, logged_in, open_handles: Arc::default() }
     }
 
     fn accept(&mut self, identity: Identity, method: &str) -> Auth {
@@ -107,9 +112,12 @@ impl SshSession {
 
 impl Drop for SshSession {
     fn drop(&mut self) {
-        for channel in self.watched.lock().channels.drain() {
-            channel.1.end();
+        let channels: Vec<_> = self.watched.lock().channels.drain().map(|(_, channel)| channel).collect();
+        for channel in &channels {
+            channel.end();
         }
+        // With them go unfinished uploads, and removing a large file takes its time.
+        tokio::task::spawn_blocking(move || drop(channels));
     }
 }
 
@@ -173,8 +181,13 @@ impl Handler for SshSession {
         _: &mut Session,
     ) -> Done {
         // The channel's own queue is not used: its data comes to the callbacks below.
+        let id = channel.id();
         drop(channel);
-        if self.watched.lock().channels.len() < CHANNELS_MAX {
+        let has_room = {
+            let open = &mut self.watched.lock().open;
+            open.len() < CHANNELS_MAX && open.insert(id)
+        };
+        if has_room {
             reply.accept().await;
         } else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
@@ -187,8 +200,8 @@ impl Handler for SshSession {
         let Some(identity) = identity else {
             return Ok(session.channel_failure(id)?);
         };
-        let daemon = self.daemon.clone();
-        match tokio::task::block_in_place(|| Sftp::new(daemon, identity)) {
+        let (daemon, open_handles) = (self.daemon.clone(), self.open_handles.clone());
+        match tokio::task::block_in_place(|| Sftp::new(daemon, identity, open_handles)) {
             Ok(sftp) => {
                 self.watched.lock().channels.insert(id, Channel::new(id, session.handle(), sftp));
                 Ok(session.channel_success(id)?)
@@ -216,7 +229,11 @@ impl Handler for SshSession {
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Done {
-        let channel = self.watched.lock().channels.remove(&id);
+        let channel = {
+            let mut state = self.watched.lock();
+            state.open.remove(&id);
+            state.channels.remove(&id)
+        };
         if let Some(channel) = channel {
             channel.end();
         }

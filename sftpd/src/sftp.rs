@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::BytesMut;
 use pair::wire::{Attrs, Reader};
@@ -117,12 +118,14 @@ pub struct Sftp {
 
 impl Sftp {
     /// A session for somebody who has logged in.
-    pub fn new(daemon: Arc<Daemon>, identity: Identity) -> Result<Sftp, StorageError> {
+    ///
+    /// `open_handles` counts what its whole connection holds open.
+    pub fn new(daemon: Arc<Daemon>, identity: Identity, open_handles: Arc<AtomicUsize>) -> Result<Sftp, StorageError> {
         let root = match &identity {
-            Identity::Account(account) => daemon.volume.root(&account.home)?,
+            Identity::Account(account) => daemon.volume.home(&account.home, !daemon.is_standby())?,
             Identity::Peer => daemon.volume.whole()?,
         };
-        let handles = Handles::new(daemon.config.limits.handles_per_session);
+        let handles = Handles::new(daemon.config.limits.handles_per_session, open_handles);
         Ok(Sftp {
             daemon,
             identity,

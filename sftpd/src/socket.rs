@@ -33,7 +33,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Socket { stream, input: BytesMut::new(), output: BytesMut::new(), cut: Box::pin(cut) }
     }
 
+    /// Fails once the connection was cut. Whoever waits in a read or a write is woken by it.
+    fn check_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_cut(context)?;
         while !self.output.is_empty() {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.output))?;
             if sent == 0 {
@@ -64,9 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.cut.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+        self.check_cut(context)?;
         if self.input.is_empty() {
             match self.poll_fill(context) {
                 Poll::Ready(result) => result?,

@@ -40,8 +40,12 @@ pub async fn watch(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::
 fn start_watcher(daemon: &Daemon, touched: Arc<Notify>) -> Option<notify::RecommendedWatcher> {
     let folder = daemon.config.data.join(ADMIN_HOME);
     let start = || -> notify::Result<notify::RecommendedWatcher> {
-        let mut watcher =
-            notify::recommended_watcher(move |_event: notify::Result<notify::Event>| touched.notify_one())?;
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Looking at the file is an event too, and would wake the next look for ever.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                touched.notify_one();
+            }
+        })?;
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;
         Ok(watcher)
     };

@@ -100,6 +100,12 @@ impl Sftp {
         Outcome { ok: status.success(), text }
     }
 
+    /// Starts commands and does not wait for them.
+    pub fn start_batch(self, batch: &str) -> Program {
+        let mut command = self.batch(batch, &[]);
+        Program::start(&mut command).with_folder(self.folder)
+    }
+
     /// Starts an upload under a name that goes on for longer than any test.
     pub fn start_endless_upload(self, name: &str) -> Program {
         let file = self.folder.path().join("endless");

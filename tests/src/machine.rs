@@ -177,6 +177,11 @@ impl Machine {
         std::fs::read_to_string(self.path("admin", "users.yaml.result")).unwrap_or_default()
     }
 
+    /// A connection to the health port.
+    pub fn connect_to_health(&self) -> TcpStream {
+        TcpStream::connect(self.health.expect("it was started")).expect("the health port answers")
+    }
+
     /// A health page: status code and text.
     pub fn page(&self, path: &str) -> (u16, String) {
         page(self.health.expect("it was started"), path)

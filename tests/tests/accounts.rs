@@ -61,7 +61,10 @@ fn a_wrong_file_is_refused_with_line_and_reason_and_changes_nothing() {
     let before = std::fs::read_to_string(master.path("admin", "users.yaml")).unwrap();
     let cases = [
         (with_alice().replace("alice", "EPuser"), "users.yaml:10:11: two accounts have the name \"EPuser\""),
-        (with_alice().replace("password: \"w", "pasword: \"w"), "users.yaml:11:5: users.2: unknown field `pasword`"),
+        (
+            with_alice().replace("password: \"w", "pasword: \"w"),
+            "users.yaml:11:5: users.2: unknown field, expected one of",
+        ),
         ("users:\n  1: {name: a, password: b}\n".into(), "no admin is left"),
         ("users: [".into(), "users.yaml:"),
         (String::new(), "missing field `users`"),
@@ -151,6 +154,46 @@ fn a_waiting_upload_is_listed_as_a_file_and_protects_users_yaml_from_other_sessi
     assert!(!master.sftp(ADMIN).run("rm users.yaml\n").ok, "only the session that uploads may work around");
     master.sftp(ADMIN).run("rename users.yaml.new users.yaml\n").expect_ok();
     assert!(master.sftp(("alice", "wonder land")).can_log_in());
+}
+
+#[test]
+fn many_uploads_in_a_row_are_all_kept() {
+    let master = Machine::master().start();
+    for number in 0..40 {
+        let users = masked_seed() + &format!("  2: {{name: user{number}, password: secret}}\n");
+        upload(&master, &users, "users.yaml").expect_ok();
+        let stored = std::fs::read_to_string(master.path("admin", "users.yaml")).unwrap();
+        assert!(stored.contains(&format!("user{number},")), "upload {number} was undone: {stored}");
+    }
+    let lines = master.program().lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("another hand")),
+        "its own changes are not another hand's: {lines:?}"
+    );
+}
+
+#[test]
+fn a_users_yaml_that_cannot_be_stored_changes_nothing() {
+    let master = Machine::master().start();
+    let file = master.path("admin", "users.yaml");
+    std::fs::rename(&file, master.path("admin", "aside")).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    upload(&master, &with_alice(), "users.yaml.new").expect_ok();
+    assert!(!master.sftp(ADMIN).run("rename users.yaml.new users.yaml\n").ok);
+    assert!(!master.sftp(("alice", "wonder land")).can_log_in());
+    assert!(master.sftp(USER).can_log_in());
+    eventually("the result says no", || master.result().starts_with("REFUSED "));
+}
+
+#[test]
+fn a_demoted_admin_loses_the_session_that_was_one() {
+    let master =
+        Machine::master().users(&(SEED.to_owned() + "  2: {name: boss, password: second, admin: true}\n")).start();
+    let mut session = master.sftp(("boss", "second")).start_endless_upload("endless");
+    eventually("the session is there", || master.page("/metrics").1.contains("sftpd_sessions 1"));
+    upload(&master, &(masked_seed() + "  2: {name: boss, password: ^^^^, home: elsewhere}\n"), "users.yaml")
+        .expect_ok();
+    session.wait_for_line("given other rights");
 }
 
 #[test]

@@ -88,6 +88,14 @@ fn a_volume_of_another_pair_is_refused() {
 }
 
 #[test]
+fn half_a_question_to_the_health_port_does_not_hold_up_the_end() {
+    let mut master = Machine::master().start();
+    let mut half = master.connect_to_health();
+    std::io::Write::write_all(&mut half, b"GET /healthz HTT").unwrap();
+    assert!(master.stop().success());
+}
+
+#[test]
 fn a_taken_port_is_named_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

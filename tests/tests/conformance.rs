@@ -298,6 +298,41 @@ async fn a_client_that_does_not_wait_sees_its_own_changes_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_handle_for_reading_cuts_nothing() {
+    let (_machine, client) = ours().await;
+    put(&client, b"x", NEW, 0, b"content").await.unwrap();
+    let handle = client.open(b"x", flag::READ, None).await.unwrap();
+    let cut = Attrs { size: Some(0), ..Attrs::default() };
+    assert_eq!(shown(client.fsetstat(&handle, cut).await), "Failure");
+    assert_eq!(get(&client, b"x").await.unwrap(), "content");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_set_during_an_upload_hold_whether_or_not_it_ends() {
+    let (machine, client) = ours().await;
+    put(&client, b"x", NEW, 0, b"old").await.unwrap();
+    let _handle = client.open(b"x", NEW, None).await.unwrap();
+    client.setstat(b"x", Attrs { mode: Some(0o600), ..Attrs::default() }).await.unwrap();
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(machine.path("u", "x")).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_on_the_volume_is_let_alone() {
+    let (machine, client) = ours().await;
+    put(&client, b"x", NEW, 0, b"old").await.unwrap();
+    let made = std::process::Command::new("mkfifo").arg(machine.path("u", "pipe")).status().unwrap();
+    assert!(made.success());
+    assert_eq!(
+        shown(client.setstat(b"pipe", Attrs { mode: Some(0o600), ..Attrs::default() }).await),
+        "PermissionDenied"
+    );
+    assert_eq!(shown(client.open(b"pipe", flag::READ, None).await.map(|_| ())), "PermissionDenied");
+    assert_eq!(shown(put(&client, b"x", NEW, 0, b"new").await), "()");
+    assert_eq!(machine.page("/readyz").0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_pairs_own_requests_are_unknown_to_users() {
     let (_machine, client) = ours().await;
     for name in [pair::extension::HELLO, pair::extension::ACCOUNTS, pair::extension::DIGEST] {

@@ -94,9 +94,38 @@ fn a_removed_or_disabled_account_loses_its_live_sessions() {
     let file = folder.path().join("users.yaml");
     std::fs::write(&file, format!("{}    disabled: true\n", tests::SEED.replace("\"1234\"", "\"^^^^\""))).unwrap();
     master.sftp(ADMIN).run(&format!("put {}\n", file.display())).expect_ok();
-    session.wait_for_line("the account was removed or disabled");
+    session.wait_for_line("the account was removed, disabled or given other rights");
     assert!(!master.sftp(USER).can_log_in());
     assert!(!master.path("EPuser", "endless").exists(), "an unfinished upload has no name");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_off_too() {
+    let master = Machine::master().start();
+    let sockets = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", master.program().id())).unwrap().flatten();
+        open.filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .filter(|path| path.to_string_lossy().starts_with("socket:"))
+            .count()
+    };
+    let before = sockets();
+    std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
+    std::fs::File::create(master.path("EPuser", "large")).unwrap().set_len(1 << 32).unwrap();
+    let session = master.sftp(USER).start_batch("get large /dev/null\n");
+    let sent = || {
+        master
+            .page("/metrics")
+            .1
+            .lines()
+            .find_map(|line| line.strip_prefix("sftpd_sent_bytes_total ")?.parse::<u64>().ok())
+    };
+    eventually("the download runs", || sent().is_some_and(|bytes| bytes > 1_000_000));
+    session.signal(rustix::process::Signal::STOP);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.yaml");
+    std::fs::write(&file, format!("{}    disabled: true\n", tests::SEED.replace("\"1234\"", "\"^^^^\""))).unwrap();
+    master.sftp(ADMIN).run(&format!("put {}\n", file.display())).expect_ok();
+    eventually("its socket is closed", || sockets() <= before);
 }
 
 #[test]

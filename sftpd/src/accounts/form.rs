@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for RawUsers {
                 let mut labels = std::collections::HashSet::new();
                 while let Some(label) = map.next_key::<Scalar>()? {
                     if !labels.insert(label.text.clone()) {
-                        return Err(A::Error::custom(format!("the label {} comes twice", label.text)));
+                        return Err(A::Error::custom("this label comes twice"));
                     }
                     users.push((label.text, map.next_value()?));
                 }

@@ -4,6 +4,7 @@
 //! it holds hashes only, and is kept in `/state/accounts.json` so that the last good accounts outlive everything.
 
 mod form;
+pub mod mistake;
 pub mod password;
 mod positions;
 pub mod users_file;

@@ -5,11 +5,11 @@
 //! keeps its size, comments and order. No I/O, no hashing here.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use russh::keys::PublicKey;
 
 use super::form::{RawFile, RawUser, Scalar};
+use super::mistake::Mistake;
 use super::positions::{Position, Positions, Style};
 use super::{ADMIN_HOME, Account, Accounts, password};
 
@@ -22,21 +22,6 @@ pub const MASK: char = '^';
 
 /// Brackets open at once, in the whole text. The format needs three; the parser's time grows with the square of them.
 const BRACKETS_MAX: i64 = 1000;
-
-/// One mistake in a users.yaml.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// Where.
-    pub position: Position,
-    /// What, and what to do.
-    pub text: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "users.yaml:{}:{}: {}", self.position.line, self.position.column, self.text)
-    }
-}
 
 /// A password as the file gives it.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,10 +51,11 @@ pub struct User {
 pub fn parse(text: &str, before: &Accounts) -> Result<Vec<User>, Vec<Mistake>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     refuse_deep_nesting(text)?;
-    let file: RawFile = serde_yaml::from_str(text).map_err(|error| vec![from_yaml(&error)])?;
+    let file: RawFile = serde_yaml::from_str(text).map_err(|error| vec![Mistake::of_yaml(&error)])?;
     let positions = Positions::of(text);
     let mut check = Check { text, positions: &positions, before, mistakes: Vec::new() };
     let users: Vec<User> = file.users.0.into_iter().map(|(label, raw)| check.user(label, raw)).collect();
+    check.comments();
     check.names(&users);
     check.homes(&users);
     if !users.iter().any(|user| user.account.admin && !user.account.disabled) {
@@ -165,39 +151,18 @@ fn refuse_deep_nesting(text: &str) -> Result<(), Vec<Mistake>> {
 }
 
 fn unmaskable(positions: &Positions, user: &User) -> Mistake {
-    Mistake {
-        position: positions.field(&user.account.label, "password"),
-        text: "write the password on one line, in quotes, without anchors: it could not be masked".into(),
-    }
+    let Account { label, name, .. } = &user.account;
+    let text = match positions.scalar(label, "name") {
+        Some(_) => {
+            format!("write the password of {name} on one line, in quotes, without anchors: it could not be masked")
+        }
+        None => format!("write the label of {name} in quotes: it can be read in two ways"),
+    };
+    Mistake { position: positions.field(label, "password"), text }
 }
 
 fn with_any_hash(account: &Account) -> Account {
     Account { password_hash: Some("$".into()), ..account.clone() }
-}
-
-fn from_yaml(error: &serde_yaml::Error) -> Mistake {
-    let position = error.location().map_or(Position { line: 1, column: 1 }, |location| Position {
-        line: location.line(),
-        column: location.column(),
-    });
-    let text = error.to_string();
-    let text = text.split_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-    Mistake { position, text: without_value(text) }
-}
-
-/// An error of serde's without the value that it quotes: that may be a password in the wrong place, and mistakes are
-/// written into files and logs.
-fn without_value(text: &str) -> String {
-    let wrong = ["invalid type: ", "invalid value: ", "invalid length "].iter().find_map(|wrong| text.find(wrong));
-    match (wrong, text.rfind(", expected ")) {
-        (Some(wrong), Some(expected)) if wrong < expected => {
-            let (place, expected) =
-                (text.get(..wrong).unwrap_or_default(), text.get(expected + 2..).unwrap_or_default());
-            format!("{place}something else stands here, {expected}")
-        }
-        (Some(wrong), _) => format!("{}something else belongs here", text.get(..wrong).unwrap_or_default()),
-        (None, _) => text.to_owned(),
-    }
 }
 
 /// Checks one file, collecting mistakes.
@@ -283,6 +248,26 @@ impl Check<'_> {
             self.wrong(label, "password", format!("the password of {name} holds a control character"));
         }
         Password::Plain(text)
+    }
+
+    /// Comments are stored as they are, so a user that was commented out must not have a password in them.
+    fn comments(&mut self) {
+        for (number, line) in self.text.lines().enumerate() {
+            let is_comment =
+                |at: &usize| line.get(..*at).is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']));
+            let comment = line.match_indices('#').map(|(at, _)| at).find(is_comment).and_then(|at| line.get(at..));
+            let Some((_, value)) = comment.and_then(|comment| comment.split_once("password:")) else {
+                continue;
+            };
+            let value = value.trim_matches(|letter: char| letter.is_whitespace() || "\"'{},".contains(letter));
+            let is_harmless = value.chars().all(|letter| letter == MASK) || value.starts_with("generate");
+            if !is_harmless {
+                let position = Position { line: number + 1, column: 1 };
+                let text =
+                    format!("a comment holds a password, which would stay readable: write {MASK}{MASK}{MASK} there");
+                self.mistake(position, text);
+            }
+        }
     }
 
     /// Whether a password without quotes has a comment right behind it: probably a part of it.
@@ -438,13 +423,14 @@ mod tests {
     fn mistakes_are_named_with_line_and_column() {
         let cases = [
             ("", "users.yaml:1:1: missing field `users`"),
-            ("users:\n  A:\n    nam: x\n", "users.yaml:3:5: users.A: unknown field `nam`"),
+            ("users:\n  A:\n    nam: x\n", "users.yaml:3:5: users.A: unknown field, expected one of `name`"),
+            (&with("  # 3: {name: dora, password: \"geheim2\"}\n"), "users.yaml:3:1: a comment holds a password"),
             ("users: [", "users.yaml:"),
             (
                 &with("  1: {name: a, password: x}\n  2: {name: a, password: y}\n"),
                 "users.yaml:4:13: two accounts have the name \"a\" (the other on line 3)",
             ),
-            (&with("  1: {name: a, password: x}\n  1: {name: b, password: y}\n"), "the label 1 comes twice"),
+            (&with("  1: {name: a, password: x}\n  1: {name: b, password: y}\n"), "this label comes twice"),
             (&with("  1: {name: a, password: \"\"}\n"), "users.yaml:3:26: the password of a is empty"),
             (&with("  1: {name: a}\n"), "could never log in"),
             (
@@ -492,6 +478,10 @@ mod tests {
             &with("  1: {name: a, password: [s3cret]}\n"),
             &with("  1: {name: a, password: {s3cret: 1}}\n"),
             &with("  1: {name: a, password: $6$s3cret}\n"),
+            &with("  1: {name: a, password:s3cret}\n"),
+            &with("  1: {name: a, s3cret}\n"),
+            &with("  s3cret: {name: a, password: x}\n  s3cret: {name: b, password: x}\n"),
+            &with("  # 1: {name: a, password: s3cret}\n"),
         ];
         for text in texts {
             let mistakes = mistakes(text);

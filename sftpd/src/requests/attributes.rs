@@ -75,7 +75,10 @@ fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<R
     }
     if let Some(upload) = upload_to(sftp, path) {
         set_attributes_now(upload.stage.file(), &new)?;
-        return Ok(Reply::Done);
+        if sftp.root.lstat(path).is_err() {
+            return Ok(Reply::Done);
+        }
+        // The upload may still die: what stands under the name is changed as well.
     }
     let thing = sftp.root.handle_for_attributes(path, follow)?;
     Ok(sftp.change(Change::SetAttributes(Arc::new(thing), new), &[path]))
@@ -98,6 +101,8 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         }
         // Nobody keeps the attributes of a users.yaml on its way; its size is what was written.
         Handle::Draft(_) => {}
+        // As with OpenSSH, whose ftruncate refuses a file that is open for reading.
+        Handle::Reading(_) if new.size.is_some() => return Err(Errno::INVAL.into()),
         Handle::Reading(file) => {
             let thing = Arc::new(file.try_clone().map_err(|_| Errno::MFILE)?);
             return Ok(sftp.change(Change::SetAttributes(thing, new), &[]));

@@ -305,6 +305,9 @@ pub fn attributes_of(thing: BorrowedFd<'_>) -> Result<Attributes> {
 /// can see is changed by [`super::Change::SetAttributes`].
 pub fn set_attributes(thing: BorrowedFd<'_>, new: &NewAttributes) -> Result<()> {
     let kind = Attributes::of(&rustix::fs::fstat(thing)?).kind;
+    if kind == FileKind::Other {
+        return Err(Errno::PERM.into());
+    }
     let path = proc_path(thing);
     if let Some(size) = new.size {
         if kind != FileKind::File {

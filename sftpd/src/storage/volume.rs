@@ -65,18 +65,27 @@ impl Volume {
         Ok(Arc::new(volume))
     }
 
-    /// The folder of an account, made where it is missing. `home` was checked with the accounts: it has no dots, no
+    /// The folder of an account, made where it is missing and `make` says so: a standby's are made by replication only. `home` was checked with the accounts: it has no dots, no
     /// links and does not begin with the pair's own folder.
-    pub fn root(&self, home: &str) -> Result<Root> {
+    pub fn home(&self, home: &str, make: bool) -> Result<Root> {
         let mut folder = self.folder.try_clone().map_err(|_| StorageError::System(rustix::io::Errno::MFILE))?;
         for component in home.split('/') {
-            match rustix::fs::mkdirat(&folder, component, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
+            if make {
+                match rustix::fs::mkdirat(&folder, component, Mode::from_raw_mode(0o755)) {
+                    // Uploads into it will be acknowledged: its own name must be durable as well.
+                    Ok(()) => rustix::fs::fsync(&folder)?,
+                    Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             folder = rustix::fs::openat(&folder, component, FOLDER_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
         }
         Ok(Root::new(folder))
+    }
+
+    /// As [`Volume::home`], made where it is missing.
+    pub fn root(&self, home: &str) -> Result<Root> {
+        self.home(home, true)
     }
 
     /// The whole volume, the pair's own folder included: for the other machine only.
@@ -131,8 +140,10 @@ impl Volume {
         let attempt = || -> Result<()> {
             let stage = self.stage(0o600, None)?;
             rustix::io::write(stage.file(), b"?")?;
-            rustix::fs::fsync(stage.file())?;
-            Ok(())
+            let file = stage.file.try_clone().map_err(|_| rustix::io::Errno::MFILE)?;
+            // Through the committer: an upload would fail as well if that were gone.
+            let flushed = self.committer.submit(Change::Flush(Arc::new(file))).blocking_recv();
+            flushed.unwrap_or_else(|_| Err(StorageError::Refused("the daemon's storage has stopped".into())))
         };
         attempt().map_err(|error| format!("{}: an upload would fail now: {error}", self.path.display()))
     }
@@ -245,11 +256,11 @@ fn check_marker(path: &Path, pair_id: &str, node: &mut Node) -> anyhow::Result<M
             marker
         }
     };
-    if marker.file_system != file_system_id(path)? {
+    let file_system = file_system_id(path)?;
+    if marker.file_system != file_system {
         tracing::warn!(
-            path = %shown,
-            "the volume's marker was made on another file system: was the disk copied? filesync deletes nothing until \
-             that is settled"
+            "the marker of {shown} was made on another file system: was the disk copied? filesync does nothing until \
+             {shown}/{PRIVATE_FOLDER}/marker says `file_system: {file_system}`"
         );
     }
     node.volume = Some(marker.volume.clone());
