@@ -65,11 +65,6 @@ impl Source {
         let folder = self.open_folder(folder)?;
         entry_at(&folder, name)?.ok_or_else(|| io::Error::other("neither file, folder nor link"))
     }
-
-    /// The data folder's own inode.
-    pub fn root_ino(&self) -> io::Result<u64> {
-        Ok(statx(&self.root, b"", AtFlags::EMPTY_PATH)?.stx_ino)
-    }
 }
 
 /// The entry of a name in a folder; `None` for what is neither file, folder nor link.

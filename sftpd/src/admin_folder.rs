@@ -143,12 +143,14 @@ impl AdminFolder {
                 path.display()
             ))
         })?;
-        let content = Bytes::from(content);
-        if let Err(mistakes) = judge(&content, &daemon.accounts()).await {
-            let lines: Vec<String> = mistakes.iter().map(|mistake| at_path(mistake, path)).collect();
-            return Err(usage(lines.join("\n")));
-        }
-        self.apply(daemon, content, "the first start").await.map_err(|fault| anyhow::anyhow!("{}", fault.text))
+        let _turn = self.turn.lock().await;
+        let before = daemon.accounts();
+        let verdict = judge(&content.into(), &before).await.map_err(|mistakes| {
+            let lines: Vec<_> = mistakes.iter().map(|mistake| mistake.at(&path.display().to_string())).collect();
+            usage(lines.join("\n"))
+        })?;
+        let installed = conclude(daemon, Ok(verdict), &before, "the first start").await;
+        installed.map_err(|fault| anyhow::anyhow!("{}", fault.text))
     }
 
     /// Looks at the users.yaml on the volume and applies it where another hand has changed it.
@@ -180,11 +182,22 @@ async fn restore(daemon: &Arc<Daemon>) {
     let _ = apply_in_turn(daemon, text.into(), "sftpd, because it was gone").await;
 }
 
-/// Judges and installs a file; the caller holds the turn. Whatever happens is in the result file.
+/// Judges and installs a file; the caller holds the turn.
 async fn apply_in_turn(daemon: &Arc<Daemon>, content: Bytes, by: &str) -> Result<(), Fault> {
     let before = daemon.accounts();
-    let installed = match judge(&content, &before).await {
-        Ok(verdict) => install(daemon, verdict, &before, by).await.map_err(|fault| vec![mistake(&fault.text)]),
+    let judged = judge(&content, &before).await;
+    conclude(daemon, judged, &before, by).await
+}
+
+/// Installs a file that was found right. Whatever was found and whatever happens is in the result file.
+async fn conclude(
+    daemon: &Arc<Daemon>,
+    judged: Result<Verdict, Vec<Mistake>>,
+    before: &Accounts,
+    by: &str,
+) -> Result<(), Fault> {
+    let installed = match judged {
+        Ok(verdict) => install(daemon, verdict, before, by).await.map_err(|fault| vec![mistake(&fault.text)]),
         Err(mistakes) => Err(mistakes),
     };
     match installed {
@@ -195,7 +208,7 @@ async fn apply_in_turn(daemon: &Arc<Daemon>, content: Bytes, by: &str) -> Result
         Err(mistakes) => {
             let first = mistakes.first().map_or_else(String::new, Mistake::to_string);
             tracing::warn!(by, first, "users.yaml refused: the accounts stay as they are");
-            write_result(daemon, &refusal(&mistakes, &before, by)).await;
+            write_result(daemon, &refusal(&mistakes, before, by)).await;
             Err(Fault::failure(first))
         }
     }
@@ -260,7 +273,7 @@ fn judge_now(content: &[u8], before: &Accounts) -> Result<Verdict, Vec<Mistake>>
         vec![mistake(&format!("the file is not UTF-8 (first on line {line}): save it as UTF-8"))]
     })?;
     let users = users_file::parse(text, before)?;
-    let masked = users_file::masked(text, before)?;
+    let masked = users_file::masked(text, &users)?;
     let mut generated = Vec::new();
     let mut accounts = Vec::with_capacity(users.len());
     for user in users {
@@ -322,10 +335,6 @@ fn refusal(mistakes: &[Mistake], before: &Accounts, by: &str) -> String {
         text += &format!("{mistake}\n");
     }
     text
-}
-
-fn at_path(mistake: &Mistake, path: &std::path::Path) -> String {
-    format!("{}:{}:{}: {}", path.display(), mistake.position.line, mistake.position.column, mistake.text)
 }
 
 /// Writes the result file. A failure is only logged: the upload itself is answered either way.

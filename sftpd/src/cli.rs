@@ -151,11 +151,9 @@ fn check(config: &Config) -> anyhow::Result<()> {
     }
     let path = config.users.display();
     let text = std::fs::read_to_string(&config.users).map_err(|error| usage(format!("cannot read {path}: {error}")))?;
-    users_file::masked(&text, &Accounts::default()).map_err(|mistakes| {
-        let lines: Vec<_> = mistakes
-            .iter()
-            .map(|mistake| format!("{path}:{}:{}: {}", mistake.position.line, mistake.position.column, mistake.text))
-            .collect();
+    let users = users_file::parse(&text, &Accounts::default());
+    users.and_then(|users| users_file::masked(&text, &users)).map_err(|mistakes| {
+        let lines: Vec<_> = mistakes.iter().map(|mistake| mistake.at(&path.to_string())).collect();
         usage(lines.join("\n"))
     })?;
     say(&format!("{path} is right"));

@@ -15,11 +15,16 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "users.yaml:{}:{}: {}", self.position.line, self.position.column, self.text)
+        f.write_str(&self.at("users.yaml"))
     }
 }
 
 impl Mistake {
+    /// The mistake as a line for people, in the file of this name.
+    pub fn at(&self, file: &str) -> String {
+        format!("{file}:{}:{}: {}", self.position.line, self.position.column, self.text)
+    }
+
     /// The mistake that serde_yaml found.
     pub fn of_yaml(error: &serde_yaml::Error) -> Mistake {
         let position = error.location().map_or(Position { line: 1, column: 1 }, |location| Position {

@@ -66,9 +66,9 @@ pub fn parse(text: &str, before: &Accounts) -> Result<Vec<User>, Vec<Mistake>> {
     if mistakes.is_empty() { Ok(users) } else { Err(mistakes) }
 }
 
-/// The file with every plain password overwritten by its mask. Refused where that cannot be done safely.
-pub fn masked(text: &str, before: &Accounts) -> Result<String, Vec<Mistake>> {
-    let users = parse(text, before)?;
+/// The file with every plain password overwritten by its mask; `users` are what it was read as. Refused where that
+/// cannot be done safely.
+pub fn masked(text: &str, users: &[User]) -> Result<String, Vec<Mistake>> {
     let marked = text.strip_prefix('\u{feff}').unwrap_or(text);
     let positions = Positions::of(marked);
     let mut bytes = marked.as_bytes().to_vec();
@@ -395,6 +395,10 @@ mod tests {
         parse(text, &Accounts::default()).err().unwrap_or_default().iter().map(Mistake::to_string).collect()
     }
 
+    fn mask(text: &str, before: &Accounts) -> Result<String, Vec<Mistake>> {
+        masked(text, &parse(text, before)?)
+    }
+
     fn with(user: &str) -> String {
         format!("users:\n  A: {{name: admin, password: secret, admin: true}}\n{user}")
     }
@@ -513,7 +517,7 @@ mod tests {
     #[test]
     fn masking_keeps_size_comments_and_order() {
         let text = "\u{feff}# é our users\r\nusers:\r\n  A:\r\n    name: admin # the boss\r\n    password: 'it''s me'\r\n    admin: true\r\n  1: {name: b, password: 0123} # c\r\n  2: {name: c, password: generate}\r\n";
-        let masked = masked(text, &Accounts::default()).unwrap_or_default();
+        let masked = mask(text, &Accounts::default()).unwrap_or_default();
         assert_eq!(masked.len(), text.len());
         assert!(masked.contains("password: '^^^^^^^^'\r\n") && masked.contains("password: ^^^^} # c"), "{masked}");
         assert!(
@@ -533,7 +537,7 @@ mod tests {
         let before = Accounts::new(1, [Account { password_hash: Some(hash.clone()), ..account }]);
         let users = parse(&text, &before).unwrap_or_default();
         assert!(users[0].password == Password::Unchanged && users[1].password == Password::Hash(hash));
-        assert_eq!(masked(&text, &before).unwrap_or_default(), text);
+        assert_eq!(mask(&text, &before).unwrap_or_default(), text);
     }
 
     #[test]
@@ -560,7 +564,7 @@ mod tests {
         let block = "users:\n  A:\n    name: admin\n    admin: true\n    password: |\n      secret\n";
         let anchored = "users:\n  A: {name: admin, admin: true, password: &p secret, comment: *p}\n";
         for text in [block, anchored] {
-            let refused = masked(text, &Accounts::default()).err().unwrap_or_default();
+            let refused = mask(text, &Accounts::default()).err().unwrap_or_default();
             assert!(!refused.is_empty(), "{text}");
         }
     }

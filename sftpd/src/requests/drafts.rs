@@ -99,7 +99,7 @@ pub fn close(sftp: &mut Sftp, draft: Draft) -> Result<Reply, Stop> {
         return Ok(Reply::Done);
     }
     if name == USERS_NAME {
-        return Ok(apply(sftp, content, b"/users.yaml"));
+        return Ok(apply(sftp, content));
     }
     daemon.admin_folder.keep_draft(name.clone(), content.clone());
     if name != CHECK_NAME {
@@ -116,10 +116,10 @@ pub fn close(sftp: &mut Sftp, draft: Draft) -> Result<Reply, Stop> {
     }))
 }
 
-fn apply(sftp: &Sftp, content: Bytes, path: &[u8]) -> Reply {
+fn apply(sftp: &Sftp, content: Bytes) -> Reply {
     let daemon = sftp.daemon.clone();
     let by = sftp.identity.name().to_owned();
-    sftp.later(&[path, b"/users.yaml"], async move {
+    sftp.later(&[b"/users.yaml"], async move {
         daemon.admin_folder.apply(&daemon, content, &by).await?;
         Ok(Reply::Done)
     })
@@ -133,21 +133,30 @@ pub fn remove(sftp: &Sftp, place: &Place) -> Result<Option<Reply>, Stop> {
     if folder.drop_draft(name) {
         return Ok(Some(Reply::Done));
     }
+    // WinSCP removes the target before it renames its finished upload onto it. The rename replaces it anyway.
+    if name == USERS_NAME && sftp.has_uploaded_draft && folder.has_upload_waiting() {
+        return Ok(Some(Reply::Done));
+    }
+    match why_it_stays(name) {
+        Some(sentence) => Err(Fault::denied(sentence).into()),
+        None => Ok(None),
+    }
+}
+
+/// Why a name cannot be removed, if so.
+fn why_it_stays(name: &[u8]) -> Option<&'static str> {
     match name {
-        // WinSCP removes the target before it renames its finished upload onto it. The rename replaces it anyway.
-        USERS_NAME if sftp.has_uploaded_draft && folder.has_upload_waiting() => Ok(Some(Reply::Done)),
-        USERS_NAME => Err(Fault::denied("users.yaml cannot be removed: replace it instead").into()),
-        RESULT_NAME => Err(Fault::denied("users.yaml.result belongs to the server").into()),
-        _ => Ok(None),
+        USERS_NAME => Some("users.yaml cannot be removed: replace it instead"),
+        RESULT_NAME => Some("users.yaml.result belongs to the server"),
+        _ => None,
     }
 }
 
 /// RMDIR, where the name is guarded: rclone tries it after a refused REMOVE and shows only what it hears then.
 pub fn rmdir(sftp: &Sftp, place: &Place) -> Result<(), Stop> {
-    match guarded(sftp, place) {
-        Some(USERS_NAME) => Err(Fault::failure("users.yaml cannot be removed: replace it instead").into()),
-        Some(RESULT_NAME) => Err(Fault::failure("users.yaml.result belongs to the server").into()),
-        _ => Ok(()),
+    match guarded(sftp, place).and_then(why_it_stays) {
+        Some(sentence) => Err(Fault::failure(sentence).into()),
+        None => Ok(()),
     }
 }
 

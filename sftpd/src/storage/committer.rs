@@ -7,7 +7,7 @@
 //!
 //! The journal of intents belongs between flushing the contents and applying the changes.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::root::{NewAttributes, set_attributes};
+use super::root::{NewAttributes, proc_path, set_attributes};
 use super::{Durability, FileKind, Place, Result, Stage, StorageError};
 
 /// Changes that wait for the committer at most; past it their sessions wait.
@@ -95,7 +95,7 @@ impl Committer {
         answered
     }
 
-    /// Why the volume is read-only, if it is.
+    /// The sentence that says why the volume is read-only, if it is.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failed.get().map(String::as_str)
     }
@@ -134,8 +134,8 @@ impl Worker {
     }
 
     fn refusal(&self) -> Option<impl Fn() -> StorageError + use<>> {
-        let reason = self.failed.get()?.clone();
-        Some(move || StorageError::Refused(format!("the volume is read-only since a flush failed: {reason}")))
+        let sentence = self.failed.get()?.clone();
+        Some(move || StorageError::Refused(sentence.clone()))
     }
 
     fn make_durable(&mut self, changes: &mut [Change]) -> Vec<Result<()>> {
@@ -166,7 +166,7 @@ impl Worker {
         };
         if let Err(error) = flushed {
             tracing::error!(%error, "a flush of the data volume failed: it is read-only until sftpd is started again");
-            let _ = self.failed.set(error.to_string());
+            let _ = self.failed.set(format!("the volume is read-only since a flush failed: {error}"));
         }
     }
 }
@@ -176,7 +176,7 @@ impl Worker {
 fn flush_one(thing: &std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<()> {
     match rustix::fs::fsync(thing) {
         Err(Errno::BADF) => {
-            let path = format!("/proc/self/fd/{}", thing.as_raw_fd());
+            let path = proc_path(*thing);
             let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
             match rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty()) {
                 Ok(file) => rustix::fs::fsync(&file),

@@ -275,7 +275,8 @@ fn behind(path: &[u8], text: &[u8]) -> Vec<u8> {
     path
 }
 
-fn proc_path(fd: BorrowedFd<'_>) -> String {
+/// The path by which the system knows an open thing, also one that was opened only as a path.
+pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 

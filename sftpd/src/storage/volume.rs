@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
 use super::committer::Committer;
+use super::file_content::write_at;
 use super::{Attributes, Change, Result, Root, Stage, StorageError};
 
 /// Whether an answer of OK waits until the disk has it.
@@ -65,8 +66,8 @@ impl Volume {
         Ok(Arc::new(volume))
     }
 
-    /// The folder of an account, made where it is missing and `make` says so: a standby's are made by replication only. `home` was checked with the accounts: it has no dots, no
-    /// links and does not begin with the pair's own folder.
+    /// The folder of an account, made where it is missing and `make` says so: a standby's are made by replication only.
+    /// `home` was checked with the accounts: it has no dots, no links and does not begin with the pair's own folder.
     pub fn home(&self, home: &str, make: bool) -> Result<Root> {
         let mut folder = self.folder.try_clone().map_err(|_| StorageError::System(rustix::io::Errno::MFILE))?;
         for component in home.split('/') {
@@ -110,26 +111,19 @@ impl Volume {
     /// Makes a change. Comes back when it is durable. Dropping the future does not undo the change.
     pub fn commit(&self, change: Change) -> impl Future<Output = Result<()>> + Send + 'static {
         let answered = self.committer.submit(change);
-        async move {
-            let gone = || StorageError::Refused("the daemon's storage has stopped".into());
-            answered.await.map_err(|_| gone())?
-        }
+        async move { answered.await.map_err(|_| stopped())? }
     }
 
     /// A small file of the daemon's own, ready to be published.
     pub fn stage_file(&self, content: &[u8]) -> Result<Stage> {
         let stage = self.stage(0o644, None)?;
-        let mut left = content;
-        while !left.is_empty() {
-            let written = rustix::io::write(stage.file(), left)?;
-            left = left.get(written..).unwrap_or_default();
-        }
+        write_at(stage.file(), content, 0)?;
         Ok(stage)
     }
 
     /// Why nothing can be written any more, if so.
     pub fn failure(&self) -> Option<String> {
-        self.committer.failure().map(|reason| format!("the volume is read-only since a flush failed: {reason}"))
+        self.committer.failure().map(str::to_owned)
     }
 
     /// Tries what an upload would do, short of a name that a client can see.
@@ -139,11 +133,11 @@ impl Volume {
         }
         let attempt = || -> Result<()> {
             let stage = self.stage(0o600, None)?;
-            rustix::io::write(stage.file(), b"?")?;
+            write_at(stage.file(), b"?", 0)?;
             let file = stage.file.try_clone().map_err(|_| rustix::io::Errno::MFILE)?;
             // Through the committer: an upload would fail as well if that were gone.
             let flushed = self.committer.submit(Change::Flush(Arc::new(file))).blocking_recv();
-            flushed.unwrap_or_else(|_| Err(StorageError::Refused("the daemon's storage has stopped".into())))
+            flushed.map_err(|_| stopped())?
         };
         attempt().map_err(|error| format!("{}: an upload would fail now: {error}", self.path.display()))
     }
@@ -163,6 +157,11 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+/// The committer's thread is gone: whoever waits for its answer hears this.
+fn stopped() -> StorageError {
+    StorageError::Refused("the daemon's storage has stopped".into())
 }
 
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
