@@ -13,6 +13,8 @@ pub fn init() -> anyhow::Result<()> {
     // russh reports every refused connection at its own levels; what matters of them our programs say themselves.
     let filter = tracing_subscriber::EnvFilter::new(format!("{level},russh=error"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Without this a log that nobody reads any more (a closed pipe) makes every line of it a panic.
+    let log = log.log_internal_errors(false);
     let _already_started = match setting("LOG_FORMAT", "text").as_str() {
         "text" => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         "json" => log.json().flatten_event(true).try_init(),

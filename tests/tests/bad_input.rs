@@ -96,6 +96,27 @@ fn half_a_question_to_the_health_port_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn a_daemon_whose_output_nobody_reads_any_more_works_and_ends() {
+    use std::io::BufRead;
+    let machine = Machine::master().prepare();
+    let piped = std::process::Stdio::piped;
+    let mut child = machine.command().stdout(piped()).stderr(piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.find_map(|line| line.unwrap().split_once("listening on ").map(|(_, address)| address.to_owned()));
+    let address = line.unwrap().parse().unwrap();
+    drop((lines, child.stderr.take()));
+    assert!(tests::Sftp::new(address, tests::USER).can_log_in());
+    let process = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    let mut status = None;
+    eventually("it ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success());
+}
+
+#[test]
 fn a_taken_port_is_named_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
