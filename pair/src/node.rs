@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::usage;
+use crate::record::Epoch;
 use crate::secret::hex;
 
 /// What a machine is for.
@@ -41,6 +42,9 @@ pub struct Node {
     /// The volume that belongs here (see [`crate::volume::Marker`]). Without it the next start takes the one it finds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
+    /// The epoch of this machine's changes while it is the master; none before it has been one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
 }
 
 impl Node {
@@ -48,7 +52,7 @@ impl Node {
     pub fn new(role: Role) -> anyhow::Result<Node> {
         let mut id = [0; 8];
         getrandom::fill(&mut id).context("the system has no random numbers")?;
-        Ok(Node { node: hex(&id), role, volume: None })
+        Ok(Node { node: hex(&id), role, volume: None, epoch: None })
     }
 }
 

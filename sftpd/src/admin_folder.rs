@@ -218,12 +218,12 @@ async fn conclude(
 async fn install(daemon: &Arc<Daemon>, verdict: Verdict, before: &Accounts, by: &str) -> Result<String, Fault> {
     let place = daemon.volume.root(ADMIN_HOME)?.place(USERS_NAME)?;
     // Its bytes are on the volume before anything changes: a full disk refuses the file and not half of the work.
-    let stage = daemon.volume.stage_file(verdict.masked.as_bytes())?;
+    let staged = daemon.volume.stage_file(verdict.masked.as_bytes(), place)?;
     let changes = verdict.accounts.changes_since(before);
     let acceptance = acceptance(&verdict, &changes, by);
     let generation = verdict.accounts.generation;
     set_accounts(daemon, verdict.accounts).await?;
-    let published = daemon.volume.commit(Change::Publish { stage, place, exclusive: false }).await;
+    let published = daemon.volume.commit_own(Change::Publish(staged)).await;
     if let Err(error) = published {
         set_accounts(daemon, before.clone()).await?;
         return Err(error.into());
@@ -341,8 +341,8 @@ fn refusal(mistakes: &[Mistake], before: &Accounts, by: &str) -> String {
 async fn write_result(daemon: &Daemon, text: &str) {
     let write = async {
         let place = daemon.volume.root(ADMIN_HOME)?.place(RESULT_NAME)?;
-        let stage = daemon.volume.stage_file(text.as_bytes())?;
-        daemon.volume.commit(Change::Publish { stage, place, exclusive: false }).await
+        let staged = daemon.volume.stage_file(text.as_bytes(), place)?;
+        daemon.volume.commit_own(Change::Publish(staged)).await
     };
     if let Err(error) = write.await {
         tracing::warn!(%error, "users.yaml.result could not be written");

@@ -161,12 +161,16 @@ impl Channel {
 
     /// Sends the answer to a request when its work is done.
     fn answer_later(self: &Arc<Self>, sftp: &mut Sftp, request: u32, later: Later) {
-        let number = sftp.begin(later.paths);
+        let (number, opened) = (sftp.begin(later.paths), later.opened);
         let channel = self.clone();
         tokio::spawn(async move {
             let result = AssertUnwindSafe(later.work).catch_unwind().await;
-            channel.conclude(number);
             let result = result.unwrap_or_else(|_| Err(channel.bug()));
+            if let (Err(_), Some(handle)) = (&result, opened) {
+                // Closing a file can take its time; the handle was never told to anybody.
+                let _ = tokio::task::block_in_place(|| lock(&channel.sftp).handles.take(handle.as_bytes()));
+            }
+            channel.conclude(number);
             let mut out = BytesMut::new();
             match &result {
                 Ok(reply) => put_reply(&mut out, request, reply),

@@ -65,6 +65,8 @@ pub struct Limits {
     pub parked_bytes: usize,
     /// How long a session may be silent.
     pub idle_timeout: Interval,
+    /// How long an unfinished upload waits for its client.
+    pub unfinished_expiry: Interval,
     /// How long transfers may go on after SIGTERM.
     pub drain: Interval,
 }
@@ -98,6 +100,7 @@ impl Default for Limits {
             // What OpenSSH's client sends ahead (64 writes of 255 KiB) and a little more.
             parked_bytes: 20 * 1024 * 1024,
             idle_timeout: Interval(Duration::from_secs(15 * 60)),
+            unfinished_expiry: Interval(Duration::from_secs(24 * 3600)),
             drain: Interval(Duration::from_secs(30)),
         }
     }
@@ -114,7 +117,7 @@ mod tests {
         assert_eq!(shipped, Config::default());
         let keys = "listen data state logs users role health_listen durability acknowledge master_address limits \
                     unauthenticated unauthenticated_per_address login_grace sessions_per_account handles_per_session \
-                    parked_bytes idle_timeout drain";
+                    parked_bytes idle_timeout unfinished_expiry drain";
         for key in keys.split_whitespace() {
             assert!(
                 text.lines().any(|line| line.trim_start().starts_with(&format!("{key}:"))),

@@ -3,6 +3,7 @@
 //! Accounts are a snapshot on a watch channel, swapped whole; everything else never changes while the daemon runs.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pair::extension::Hello;
@@ -36,6 +37,7 @@ pub struct Daemon {
     accounts: watch::Sender<Arc<Accounts>>,
     // Held for a few lines, never across an await.
     sessions: Mutex<HashMap<String, usize>>,
+    connections: AtomicU64,
 }
 
 impl Daemon {
@@ -53,7 +55,13 @@ impl Daemon {
             passwords: Checker::new(cores),
             accounts: watch::channel(Arc::new(accounts)).0,
             sessions: Mutex::default(),
+            connections: AtomicU64::new(1),
         }
+    }
+
+    /// A number that no other connection has.
+    pub fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The accounts now.

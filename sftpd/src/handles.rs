@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::fault::Fault;
-use crate::storage::{Folder, Place, Stage};
+use crate::storage::{Attributes, Folder, Opening, Writer};
 
 /// An open thing.
 #[derive(Debug)]
 pub enum Handle {
     /// A complete file, for reading.
-    Reading(OwnedFd),
+    Reading(Arc<OwnedFd>),
     /// An upload that CLOSE will publish.
     Upload(Upload),
     /// A file that is written in place.
@@ -32,18 +32,14 @@ pub enum Handle {
 /// An upload that CLOSE will publish.
 #[derive(Debug)]
 pub struct Upload {
-    /// Where its bytes are.
-    pub stage: Stage,
-    /// Its name.
-    pub place: Place,
+    /// Writes it.
+    pub writer: Writer,
+    /// What OPEN asked for.
+    pub opening: Opening,
     /// The path the client gave, for messages and for requests that must wait for the publication.
     pub path: Vec<u8>,
-    /// Whether something that came under the name meanwhile is an error.
-    pub exclusive: bool,
     /// Whether writes go to the end.
     pub append: bool,
-    /// The first failure of a WRITE: an upload with one is never published, whatever the client does next.
-    pub failed: Option<Fault>,
 }
 
 /// A file that is written in place.
@@ -56,7 +52,9 @@ pub struct InPlace {
     /// Whether writes go to the end.
     pub append: bool,
     /// Whether there is something to make durable.
-    pub dirty: bool,
+    pub is_dirty: bool,
+    /// Whether the journal knows that it is being written.
+    pub is_told: bool,
 }
 
 /// A folder being listed.
@@ -64,8 +62,8 @@ pub struct InPlace {
 pub struct Listing {
     /// The folder.
     pub folder: Folder,
-    /// Entries that exist in memory only, still to be told.
-    pub drafts: Vec<(Vec<u8>, u64)>,
+    /// Entries that are not in the folder, or not as this account sees them: still to be told.
+    pub others: Vec<(Vec<u8>, Attributes)>,
 }
 
 /// A users.yaml on its way.
@@ -128,14 +126,6 @@ impl Handles {
         let taken = number(handle).and_then(|number| self.open.remove(&number)).ok_or_else(unknown)?;
         self.in_connection.fetch_sub(1, Ordering::Relaxed);
         Ok(taken)
-    }
-
-    /// The upload that is under way to a place.
-    pub fn upload_to(&self, is_there: impl Fn(&Place) -> bool) -> Option<&Upload> {
-        self.open.values().find_map(|handle| match handle {
-            Handle::Upload(upload) if is_there(&upload.place) => Some(upload),
-            _ => None,
-        })
     }
 
     /// Whether something is being written.

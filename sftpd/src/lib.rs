@@ -33,6 +33,7 @@ mod storage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use pair::exit::usage;
@@ -45,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::storage::Volume;
+use crate::storage::{Location, Volume};
 
 /// Runs a daemon until `shutdown`, then lets running transfers end.
 pub async fn run(config: Config, secret: PairSecret, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -58,6 +59,7 @@ pub struct Running {
     pub listen: SocketAddr,
     /// Where it answers health checks.
     pub health_listen: SocketAddr,
+    daemon: Arc<Daemon>,
     tasks: tokio::task::JoinSet<anyhow::Result<()>>,
     shutdown: CancellationToken,
 }
@@ -73,6 +75,7 @@ impl Running {
             }
             self.shutdown.cancel();
         }
+        self.daemon.volume.close().await;
         result
     }
 }
@@ -86,7 +89,9 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
         Some(node) => node,
         None => Node::new(config.role)?,
     };
-    let volume = Volume::open(&config.data, &secret.pair_id(), &mut node, config.durability)?;
+    let pair_id = secret.pair_id();
+    let location = Location { data: &config.data, state: &config.state, pair_id: &pair_id };
+    let volume = Volume::open(&location, &mut node, config.durability)?;
     node::write(&config.state, &node)?;
     let (sftp, health) = (bind(config.listen, "listen").await?, bind(config.health_listen, "health_listen").await?);
     let (listen, health_listen) = (sftp.local_addr()?, health.local_addr()?);
@@ -109,12 +114,27 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
     tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
-    let sessions = listener::listen(daemon, sftp, ssh, shutdown.clone());
+    tasks.spawn(forget_old_uploads(daemon.clone(), shutdown.clone()));
+    let sessions = listener::listen(daemon.clone(), sftp, ssh, shutdown.clone());
     tasks.spawn(async move {
         sessions.await;
         Ok(())
     });
-    Ok(Running { listen, health_listen, tasks, shutdown })
+    Ok(Running { listen, health_listen, daemon, tasks, shutdown })
+}
+
+/// Removes unfinished uploads that nobody has continued for too long.
+async fn forget_old_uploads(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let age = daemon.config.limits.unfinished_expiry.get();
+    let mut look = tokio::time::interval((age / 4).clamp(Duration::from_secs(1), Duration::from_secs(3600)));
+    while shutdown.run_until_cancelled(look.tick()).await.is_some() {
+        let daemon = daemon.clone();
+        let forgotten = tokio::task::spawn_blocking(move || daemon.volume.expire_unfinished(age)).await?;
+        if forgotten > 0 {
+            tracing::info!(forgotten, "unfinished uploads that nobody continued were removed");
+        }
+    }
+    Ok(())
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

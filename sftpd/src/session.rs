@@ -62,6 +62,8 @@ pub struct SshSession {
     logged_in: Arc<tokio::sync::Notify>,
     /// Counts what all channels of this connection hold open.
     open_handles: Arc<AtomicUsize>,
+    /// Its number: uploads know by it who writes them.
+    number: u64,
 }
 
 impl SshSession {
@@ -72,7 +74,8 @@ impl SshSession {
         watched: Arc<Watched>,
         logged_in: Arc<tokio::sync::Notify>,
     ) -> SshSession {
-        SshSession { daemon, peer, watched, ticket: None, logged_in, open_handles: Arc::default() }
+        let number = daemon.next_connection();
+        SshSession { daemon, peer, watched, ticket: None, logged_in, open_handles: Arc::default(), number }
     }
 
     fn accept(&mut self, identity: Identity, method: &str) -> Auth {
@@ -201,7 +204,7 @@ impl Handler for SshSession {
             return Ok(session.channel_failure(id)?);
         };
         let (daemon, open_handles) = (self.daemon.clone(), self.open_handles.clone());
-        match tokio::task::block_in_place(|| Sftp::new(daemon, identity, open_handles)) {
+        match tokio::task::block_in_place(|| Sftp::new(daemon, identity, self.number, open_handles)) {
             Ok(sftp) => {
                 self.watched.lock().channels.insert(id, Channel::new(id, session.handle(), sftp));
                 Ok(session.channel_success(id)?)

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -16,7 +17,7 @@ use crate::accounts::Account;
 use crate::daemon::Daemon;
 use crate::fault::Fault;
 use crate::handles::Handles;
-use crate::storage::{Change, Root, StorageError};
+use crate::storage::{Attributes, Change, Place, Root, StorageError};
 
 /// Changes of one session that are on their way at once. A client that does not take its answers starts no more.
 const PENDING_MAX: usize = 512;
@@ -83,6 +84,8 @@ pub struct Later {
     pub work: Pin<Box<dyn Future<Output = Result<Reply, Fault>> + Send>>,
     /// The paths that are changing meanwhile, in the form of [`plain`].
     pub paths: Vec<Vec<u8>>,
+    /// The handle that ends if this fails, because the client never hears of it.
+    pub opened: Option<String>,
 }
 
 /// Why a request got no answer yet.
@@ -105,6 +108,10 @@ pub struct Sftp {
     pub daemon: Arc<Daemon>,
     /// Who it is for.
     pub identity: Identity,
+    /// Whose changes they are; the other machine's are nobody's.
+    pub author: Option<Arc<str>>,
+    /// The connection that it belongs to.
+    pub connection: u64,
     /// What it takes for `/`.
     pub root: Root,
     /// What it holds open.
@@ -119,8 +126,17 @@ pub struct Sftp {
 impl Sftp {
     /// A session for somebody who has logged in.
     ///
-    /// `open_handles` counts what its whole connection holds open.
-    pub fn new(daemon: Arc<Daemon>, identity: Identity, open_handles: Arc<AtomicUsize>) -> Result<Sftp, StorageError> {
+    /// `open_handles` counts what its whole connection, number `connection`, holds open.
+    pub fn new(
+        daemon: Arc<Daemon>,
+        identity: Identity,
+        connection: u64,
+        open_handles: Arc<AtomicUsize>,
+    ) -> Result<Sftp, StorageError> {
+        let author = match &identity {
+            Identity::Account(account) => Some(account.name.as_str().into()),
+            Identity::Peer => None,
+        };
         let root = match &identity {
             Identity::Account(account) => daemon.volume.home(&account.home, !daemon.is_standby())?,
             Identity::Peer => daemon.volume.whole()?,
@@ -129,6 +145,8 @@ impl Sftp {
         Ok(Sftp {
             daemon,
             identity,
+            author,
+            connection,
             root,
             handles,
             has_uploaded_draft: false,
@@ -185,7 +203,8 @@ impl Sftp {
         Ok(path)
     }
 
-    fn is_changing(&self, path: &[u8]) -> bool {
+    /// Whether a change of this session concerns a path.
+    pub fn is_changing(&self, path: &[u8]) -> bool {
         if self.pending.is_empty() {
             return false;
         }
@@ -193,9 +212,34 @@ impl Sftp {
         self.pending.values().flatten().any(|changing| is_in(&path, changing) || is_in(changing, &path))
     }
 
+    /// The place that a path leads to, where this account has unfinished uploads at all.
+    pub fn unfinished_place(&self, path: &[u8], follow: bool) -> Option<Place> {
+        let account = self.author.as_deref()?;
+        // Most accounts have none: then no path is looked up twice.
+        if !self.daemon.volume.has_unfinished(account) {
+            return None;
+        }
+        if follow { self.root.place_behind_links(path).ok() } else { self.root.place(path).ok() }
+    }
+
+    /// What this account sees at a place where it has an unfinished upload.
+    pub fn unfinished_at(&self, place: &Place) -> Option<Attributes> {
+        self.daemon.volume.unfinished_at(self.author.as_deref()?, self.connection, place)
+    }
+
+    /// The file of an upload that this connection writes.
+    pub fn unfinished_reader(&self, place: &Place) -> Option<Arc<OwnedFd>> {
+        self.daemon.volume.unfinished_reader(self.author.as_deref()?, self.connection, place)
+    }
+
+    /// Whether the account's uploads are written straight under their names.
+    pub fn writes_in_place(&self) -> bool {
+        false
+    }
+
     /// A change whose answer comes when it is durable. `paths` are the client's, as it gave them.
     pub fn change(&self, change: Change, paths: &[&[u8]]) -> Reply {
-        let committed = self.daemon.volume.commit(change);
+        let committed = self.daemon.volume.commit(change, self.author.clone());
         self.later(paths, async move {
             committed.await?;
             Ok(Reply::Done)
@@ -204,7 +248,11 @@ impl Sftp {
 
     /// An answer that comes later.
     pub fn later(&self, paths: &[&[u8]], work: impl Future<Output = Result<Reply, Fault>> + Send + 'static) -> Reply {
-        Reply::Later(Later { work: Box::pin(work), paths: paths.iter().map(|path| plain(path)).collect() })
+        Reply::Later(Later {
+            work: Box::pin(work),
+            paths: paths.iter().map(|path| plain(path)).collect(),
+            opened: None,
+        })
     }
 
     /// Notes that paths are changing; the number ends it.

@@ -6,39 +6,35 @@ use std::sync::Arc;
 use pair::wire::Attrs;
 use rustix::io::Errno;
 
-use super::drafts;
-use crate::handles::{Handle, Upload};
+use super::{content, drafts};
+use crate::handles::Handle;
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{
-    Attributes, Change, FileKind, NewAttributes, Place, Root, StorageError, attributes_of, set_attributes_now,
-};
+use crate::storage::{Attributes, Change, FileKind, NewAttributes, attributes_of, set_attributes_now};
 
 /// The mode that a users.yaml in memory shows: a file that its owner reads and writes.
 const DRAFT_MODE: u32 = 0o100_600;
 
 /// SSH_FXP_STAT.
 pub fn stat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    look(sftp, request, Root::stat)
+    look(sftp, request, true)
 }
 
 /// SSH_FXP_LSTAT.
 pub fn lstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    look(sftp, request, Root::lstat)
+    look(sftp, request, false)
 }
 
-/// What is in memory or under way in this session hides what the volume has.
-fn look(
-    sftp: &Sftp,
-    request: &mut Request<'_>,
-    on_volume: fn(&Root, &[u8]) -> Result<Attributes, StorageError>,
-) -> Result<Reply, Stop> {
+/// What is in memory, or an upload that this account has not finished, hides what the volume has.
+fn look(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<Reply, Stop> {
     let path = sftp.path(&mut request.fields)?;
     if let Some(content) = drafts::content(sftp, path) {
         return Ok(Reply::Attributes(draft_attrs(content.len() as u64)));
     }
-    let attributes = match upload_to(sftp, path) {
-        Some(upload) => attributes_of(upload.stage.file())?,
-        None => on_volume(&sftp.root, path)?,
+    let unfinished = sftp.unfinished_place(path, follow).and_then(|place| sftp.unfinished_at(&place));
+    let attributes = match unfinished {
+        Some(attributes) => attributes,
+        None if follow => sftp.root.stat(path)?,
+        None => sftp.root.lstat(path)?,
     };
     Ok(Reply::Attributes(attrs(&attributes)))
 }
@@ -48,7 +44,7 @@ pub fn fstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let handle = request.fields.bytes()?;
     let attributes = match sftp.handles.get(handle)? {
         Handle::Reading(file) => attributes_of(file.as_fd())?,
-        Handle::Upload(upload) => attributes_of(upload.stage.file())?,
+        Handle::Upload(upload) => upload.writer.attributes()?,
         Handle::InPlace(in_place) => attributes_of(in_place.file.as_fd())?,
         Handle::Listing(listing) => listing.folder.attributes()?,
         Handle::Draft(draft) => return Ok(Reply::Attributes(draft_attrs(draft.content.len() as u64))),
@@ -73,12 +69,10 @@ fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<R
     if let Some(reply) = drafts::setstat(sftp, path, new.size)? {
         return Ok(reply);
     }
-    if let Some(upload) = upload_to(sftp, path) {
-        set_attributes_now(upload.stage.file(), &new)?;
-        if sftp.root.lstat(path).is_err() {
-            return Ok(Reply::Done);
-        }
-        // The upload may still die: what stands under the name is changed as well.
+    if let (Some(place), Some(account)) = (sftp.unfinished_place(path, follow), &sftp.author)
+        && sftp.daemon.volume.set_unfinished(account, &place, &new)?
+    {
+        return Ok(Reply::Done);
     }
     let thing = sftp.root.handle_for_attributes(path, follow)?;
     Ok(sftp.change(Change::SetAttributes(Arc::new(thing), new), &[path]))
@@ -89,14 +83,11 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
     let handle = request.fields.bytes()?;
     let new = new_attributes(&request.fields.attrs()?);
     match sftp.handles.get(handle)? {
-        Handle::Upload(upload) => {
-            // A client that cuts or grows a broken upload to full size (scp, lftp) does not make it whole.
-            if upload.failed.is_none() {
-                set_attributes_now(upload.stage.file(), &new)?;
-            }
-        }
+        // A client that cuts or grows a broken upload to full size (scp, lftp) does not make it whole.
+        Handle::Upload(upload) if upload.writer.has_failed() => {}
+        Handle::Upload(_) => content::on_upload(sftp, handle, |upload| upload.writer.set_attributes(&new))?,
         Handle::InPlace(in_place) => {
-            in_place.dirty = true;
+            in_place.is_dirty = true;
             set_attributes_now(in_place.file.as_fd(), &new)?;
         }
         // Nobody keeps the attributes of a users.yaml on its way; its size is what was written.
@@ -104,7 +95,7 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         // As with OpenSSH, whose ftruncate refuses a file that is open for reading.
         Handle::Reading(_) if new.size.is_some() => return Err(Errno::INVAL.into()),
         Handle::Reading(file) => {
-            let thing = Arc::new(file.try_clone().map_err(|_| Errno::MFILE)?);
+            let thing = file.clone();
             return Ok(sftp.change(Change::SetAttributes(thing, new), &[]));
         }
         Handle::DraftReading(_) | Handle::Listing(_) => return Err(Errno::INVAL.into()),
@@ -141,16 +132,6 @@ pub fn draft_attributes(size: u64, now_s: i64) -> Attributes {
 
 fn draft_attrs(size: u64) -> Attrs {
     attrs(&draft_attributes(size, jiff::Timestamp::now().as_second()))
-}
-
-/// The upload that this session has under way to a path: sshfs looks at a file between making it and closing it.
-fn upload_to<'a>(sftp: &'a Sftp, path: &[u8]) -> Option<&'a Upload> {
-    // Most requests come while nothing is uploaded: then the path is not looked up twice.
-    sftp.handles.upload_to(|_| true)?;
-    let place = sftp.root.place(path).ok()?;
-    let folder = place.folder_identity().ok()?;
-    let is_there = |other: &Place| other.name() == place.name() && other.folder_identity().is_ok_and(|it| it == folder);
-    sftp.handles.upload_to(is_there)
 }
 
 fn new_attributes(attrs: &Attrs) -> NewAttributes {

@@ -10,8 +10,10 @@ use rustix::io::Errno;
 use super::drafts;
 use crate::fault::Fault;
 use crate::handles::{Handle, InPlace, Upload};
-use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Attributes, Change, FileKind, StorageError, file_content};
+use crate::sftp::{Later, Reply, Request, Sftp, Stop};
+use crate::storage::{
+    Attributes, Change, Closing, FileKind, NotWritten, Opening, StorageError, attributes_of, file_content,
+};
 
 /// What a new file's mode loses, as with most systems' daemons.
 const UMASK: u32 = 0o022;
@@ -25,70 +27,134 @@ pub fn open(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let flags = request.fields.u32()?;
     let attrs = request.fields.attrs()?;
     sftp.handles.check_room()?;
-    let handle = if flags & (open_flag::WRITE | open_flag::APPEND) == 0 {
-        open_to_read(sftp, path)?
-    } else if sftp.is_peer() {
-        open_in_place(sftp, path, flags, &attrs)?
+    if flags & (open_flag::WRITE | open_flag::APPEND) == 0 {
+        let handle = open_to_read(sftp, path)?;
+        Ok(Reply::Handle(sftp.handles.insert(handle)))
+    } else if sftp.is_peer() || sftp.writes_in_place() {
+        open_in_place(sftp, path, flags, &attrs)
     } else {
-        open_to_write(sftp, path, flags, &attrs)?
-    };
-    Ok(Reply::Handle(sftp.handles.insert(handle)))
+        open_to_write(sftp, path, flags, &attrs)
+    }
 }
 
+/// On the connection that writes an upload it is read as far as it has come; elsewhere there are complete versions only.
 fn open_to_read(sftp: &Sftp, path: &[u8]) -> Result<Handle, Stop> {
     if let Some(content) = drafts::content(sftp, path) {
         return Ok(Handle::DraftReading(content));
     }
-    let (file, _) = sftp.root.open_file(path)?;
-    Ok(Handle::Reading(file))
+    let Some(place) = sftp.unfinished_place(path, true) else {
+        return Ok(Handle::Reading(Arc::new(sftp.root.open_file(path)?.0)));
+    };
+    if let Some(file) = sftp.unfinished_reader(&place) {
+        return Ok(Handle::Reading(file));
+    }
+    match sftp.root.open_file(path) {
+        Ok((file, _)) => Ok(Handle::Reading(Arc::new(file))),
+        Err(StorageError::System(Errno::NOENT)) => {
+            Err(Fault::failure("the upload of this file is not finished, and there is no earlier version").into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Replication writes straight to the file: it has stages and renames of its own.
-fn open_in_place(sftp: &Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<Handle, Stop> {
+/// Replication writes straight to the file, having stages and renames of its own; so do accounts that are set to, and
+/// changes in the middle of files too large for a copy. Of the latter two the journal is told before and after.
+fn open_in_place(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<Reply, Stop> {
+    if !sftp.is_peer() && drafts::open(sftp, &sftp.root.place_behind_links(path)?, flags)?.is_some() {
+        return open_to_write(sftp, path, flags, attrs);
+    }
     let create = (flags & open_flag::CREAT != 0).then(|| attrs.mode.unwrap_or(0o666) & !UMASK);
     let (file, _) = sftp.root.open_in_place(path, create, flags & open_flag::EXCL != 0)?;
+    let (file, is_told) = (Arc::new(file), sftp.author.is_some());
     let truncate = flags & open_flag::TRUNC != 0;
-    if truncate {
-        file_content::truncate(file.as_fd(), 0)?;
-    }
     let append = flags & open_flag::APPEND != 0;
-    Ok(Handle::InPlace(InPlace {
-        file: Arc::new(file),
+    let in_place = InPlace {
+        file: file.clone(),
         path: path.to_vec(),
         append,
-        dirty: truncate || create.is_some(),
+        is_dirty: truncate || create.is_some() || is_told,
+        is_told,
+    };
+    let cut = move |file: &OwnedFd| if truncate { file_content::truncate(file.as_fd(), 0) } else { Ok(()) };
+    if !is_told {
+        cut(&file)?;
+        return Ok(Reply::Handle(sftp.handles.insert(Handle::InPlace(in_place))));
+    }
+    let told = sftp.daemon.volume.commit(Change::Dirty(file.clone()), sftp.author.clone());
+    Ok(open_later(sftp, Handle::InPlace(in_place), path, async move {
+        told.await?;
+        Ok(cut(&file)?)
     }))
 }
 
-/// An upload: its bytes go to a stage, which CLOSE publishes under the name that `path` leads to.
-fn open_to_write(sftp: &Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<Handle, Stop> {
+/// A handle that the client hears of when something is durable.
+fn open_later(
+    sftp: &mut Sftp,
+    handle: Handle,
+    path: &[u8],
+    durable: impl Future<Output = Result<(), Fault>> + Send + 'static,
+) -> Reply {
+    let handle = sftp.handles.insert(handle);
+    let answer = handle.clone();
+    let work = async move {
+        durable.await?;
+        Ok(Reply::Handle(answer))
+    };
+    match sftp.later(&[path], work) {
+        Reply::Later(later) => Reply::Later(Later { opened: Some(handle), ..later }),
+        other => other,
+    }
+}
+
+/// An upload: its bytes go to a stage, which CLOSE publishes under the name that `path` leads to. One that this account
+/// has not finished is continued, or begun again.
+fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<Reply, Stop> {
     let place = sftp.root.place_behind_links(path)?;
     if let Some(draft) = drafts::open(sftp, &place, flags)? {
-        return Ok(Handle::Draft(draft));
+        return Ok(Reply::Handle(sftp.handles.insert(Handle::Draft(draft))));
     }
     let existing = match place.attributes() {
         Ok(existing) => Some(existing),
         Err(StorageError::System(Errno::NOENT)) => None,
         Err(error) => return Err(error.into()),
     };
+    let is_unfinished = sftp.unfinished_at(&place).is_some();
     let mode = match &existing {
+        _ if is_unfinished && flags & open_flag::CREAT != 0 && flags & open_flag::EXCL != 0 => {
+            return Err(Errno::EXIST.into());
+        }
         Some(existing) => check_existing(existing, flags)?,
-        None if flags & open_flag::CREAT == 0 => return Err(Errno::NOENT.into()),
+        None if flags & open_flag::CREAT == 0 && !is_unfinished => return Err(Errno::NOENT.into()),
         None => attrs.mode.unwrap_or(0o666) & 0o7777 & !UMASK,
     };
+    let opening = Opening {
+        account: sftp.identity.name().into(),
+        connection: sftp.connection,
+        place,
+        mode,
+        truncate: flags & open_flag::TRUNC != 0,
+        exclusive: flags & open_flag::EXCL != 0,
+    };
+    let append = flags & open_flag::APPEND != 0;
+    let upload = |writer| Handle::Upload(Upload { writer, opening: opening.clone(), path: path.to_vec(), append });
+    if let Some(writer) = sftp.daemon.volume.resume_upload(&opening)? {
+        return Ok(Reply::Handle(sftp.handles.insert(upload(writer))));
+    }
     let source = match existing {
-        Some(existing) if flags & open_flag::TRUNC == 0 && existing.size > 0 => Some(sftp.root.open_file(path)?),
+        Some(existing) if !opening.truncate && existing.size > 0 => Some(sftp.root.open_file(path)?),
         _ => None,
     };
-    let stage = sftp.daemon.volume.stage(mode, source.as_ref().map(|(file, attributes)| (file, attributes)))?;
-    Ok(Handle::Upload(Upload {
-        stage,
-        place,
-        path: path.to_vec(),
-        exclusive: flags & open_flag::EXCL != 0,
-        append: flags & open_flag::APPEND != 0,
-        failed: None,
-    }))
+    let source = source.as_ref().map(|(file, attributes)| (file, attributes));
+    let handle = match sftp.daemon.volume.begin_upload(&opening, source) {
+        Ok(writer) => upload(writer),
+        Err(StorageError::TooLargeToCopy) => return open_in_place(sftp, path, flags, attrs),
+        Err(error) => return Err(error.into()),
+    };
+    if existing.is_none() {
+        return Ok(Reply::Handle(sftp.handles.insert(handle)));
+    }
+    let settled = sftp.daemon.volume.settle();
+    Ok(open_later(sftp, handle, path, async move { Ok(settled.await?) }))
 }
 
 /// What stands under the name of an upload must be a file that may be written. Its mode stays the name's mode.
@@ -113,9 +179,9 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let offset = request.fields.u64()?;
     let length = (request.fields.u32()? as usize).min(DATA_BYTES_MAX);
     let file = match sftp.handles.get(handle)? {
-        Handle::Reading(file) => OwnedFd::as_fd(file),
-        Handle::Upload(upload) => upload.stage.file(),
-        Handle::InPlace(in_place) => in_place.file.as_fd(),
+        Handle::Reading(file) => file.clone(),
+        Handle::Upload(upload) => upload.writer.file()?,
+        Handle::InPlace(in_place) => in_place.file.clone(),
         Handle::DraftReading(content) => return read_draft(content, offset, length, request),
         Handle::Draft(_) => return Err(Errno::INVAL.into()),
         Handle::Listing(_) => return Err(Errno::ISDIR.into()),
@@ -123,7 +189,7 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let start = request.out.len();
     request.out.resize(start + DATA_HEADER_BYTES + length, 0);
     let data = request.out.get_mut(start + DATA_HEADER_BYTES..).unwrap_or_default();
-    let read = file_content::read_at(file, data, offset);
+    let read = file_content::read_at(file.as_fd(), data, offset);
     let count = match read {
         Ok(count) if count > 0 || length == 0 => count,
         other => {
@@ -168,16 +234,11 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let offset = request.fields.u64()?;
     let data = request.fields.bytes()?;
     match sftp.handles.get(handle)? {
-        Handle::Upload(upload) => {
-            let offset = if upload.append { file_content::end_of(upload.stage.file())? } else { offset };
-            if let Err(error) = file_content::write_at(upload.stage.file(), data, offset) {
-                let fault = Fault::from(error);
-                upload.failed.get_or_insert_with(|| fault.clone());
-                return Err(fault.into());
-            }
+        Handle::Upload(_) => {
+            on_upload(sftp, handle, |upload| upload.writer.write((!upload.append).then_some(offset), data))?
         }
         Handle::InPlace(in_place) => {
-            in_place.dirty = true;
+            in_place.is_dirty = true;
             let offset = if in_place.append { file_content::end_of(in_place.file.as_fd())? } else { offset };
             file_content::write_at(in_place.file.as_fd(), data, offset)?;
         }
@@ -189,29 +250,78 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     Ok(Reply::Done)
 }
 
+/// Changes an upload. If a handle beside this one has published it, the change begins from what that left, as a new
+/// upload: what stands under a name is never changed in place.
+pub fn on_upload(
+    sftp: &mut Sftp,
+    handle: &[u8],
+    change: impl Fn(&Upload) -> Result<(), NotWritten>,
+) -> Result<(), Stop> {
+    let Handle::Upload(upload) = sftp.handles.get(handle)? else {
+        return Err(Errno::INVAL.into());
+    };
+    match change(upload) {
+        Ok(()) => return Ok(()),
+        Err(NotWritten::Failed(error)) => return Err(error.into()),
+        Err(NotWritten::Publishing) => {
+            let path = upload.path.clone();
+            if sftp.is_changing(&path) {
+                return Err(Stop::Wait);
+            }
+            return Err(Fault::failure("the file is being closed on another channel: try again").into());
+        }
+        Err(NotWritten::Published) => {}
+    }
+    let opening = Opening { truncate: false, exclusive: false, ..upload.opening.clone() };
+    let file = upload.writer.file()?;
+    let attributes = attributes_of(file.as_fd())?;
+    let volume = &sftp.daemon.volume;
+    let writer = match volume.resume_upload(&opening)? {
+        Some(writer) => writer,
+        None => volume.begin_upload(&opening, Some((&file, &attributes)))?,
+    };
+    let Handle::Upload(upload) = sftp.handles.get(handle)? else {
+        return Err(Errno::INVAL.into());
+    };
+    upload.writer = writer;
+    match change(upload) {
+        Ok(()) => Ok(()),
+        Err(NotWritten::Failed(error)) => Err(error.into()),
+        Err(_) => Err(Fault::failure("the file is being closed by another request: try again").into()),
+    }
+}
+
 /// SSH_FXP_CLOSE. For an upload this is the moment: the answer says that it is complete, durable and visible.
 pub fn close(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let handle = request.fields.bytes()?;
     match sftp.handles.take(handle)? {
-        Handle::Upload(Upload { failed: Some(fault), .. }) => Err(not_published(fault).into()),
-        Handle::Upload(upload) => Ok(publish(sftp, upload)),
-        Handle::InPlace(in_place) if in_place.dirty => Ok(sftp.change(Change::Flush(in_place.file), &[&in_place.path])),
+        Handle::Upload(upload) => close_upload(sftp, upload),
+        Handle::InPlace(in_place) if in_place.is_dirty => {
+            let change = if in_place.is_told { Change::Clean(in_place.file) } else { Change::Flush(in_place.file) };
+            Ok(sftp.change(change, &[&in_place.path]))
+        }
         Handle::Draft(draft) => drafts::close(sftp, draft),
         Handle::InPlace(_) | Handle::Reading(_) | Handle::DraftReading(_) | Handle::Listing(_) => Ok(Reply::Done),
     }
 }
 
-fn not_published(fault: Fault) -> Fault {
-    Fault::failure(format!("the upload is incomplete and was dropped: {}", fault.text))
-}
-
-fn publish(sftp: &Sftp, upload: Upload) -> Reply {
-    let Upload { stage, place, path, exclusive, .. } = upload;
-    let committed = sftp.daemon.volume.commit(Change::Publish { stage, place, exclusive });
-    let daemon = sftp.daemon.clone();
-    let account = sftp.identity.name().to_owned();
+fn close_upload(sftp: &Sftp, upload: Upload) -> Result<Reply, Stop> {
+    let Upload { writer, path, .. } = upload;
     let shown = String::from_utf8_lossy(&path).into_owned();
-    sftp.later(&[&path], async move {
+    let account = sftp.identity.name().to_owned();
+    let publication = match writer.close() {
+        Ok(Closing::Publish(publication)) => publication,
+        Ok(Closing::Nothing) => return Ok(Reply::Done),
+        Err(error) => {
+            sftp.daemon.metrics.upload(false);
+            tracing::info!(account, path = shown, %error, "upload failed");
+            // A failure, because FileZilla and rclone show the sentence of no other code.
+            return Err(Fault::failure(Fault::from(error).text).into());
+        }
+    };
+    let committed = sftp.daemon.volume.commit(Change::Publish(publication), sftp.author.clone());
+    let daemon = sftp.daemon.clone();
+    Ok(sftp.later(&[&path], async move {
         let result = committed.await;
         daemon.metrics.upload(result.is_ok());
         match result {
@@ -224,18 +334,15 @@ fn publish(sftp: &Sftp, upload: Upload) -> Reply {
                 Err(error.into())
             }
         }
-    })
+    }))
 }
 
 /// fsync@openssh.com: what was written is made durable; the name still comes with CLOSE.
 pub fn fsync(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let handle = request.fields.bytes()?;
     let file = match sftp.handles.get(handle)? {
-        Handle::Upload(upload) => Arc::new(upload.stage.file().try_clone_to_owned().map_err(|_| Errno::MFILE)?),
-        Handle::InPlace(in_place) => {
-            in_place.dirty = false;
-            in_place.file.clone()
-        }
+        Handle::Upload(upload) => upload.writer.file()?,
+        Handle::InPlace(in_place) => in_place.file.clone(),
         _ => return Ok(Reply::Done),
     };
     // No path changes by it, so no other request needs to wait.

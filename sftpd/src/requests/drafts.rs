@@ -204,9 +204,10 @@ fn rename_file_onto_users(sftp: &Sftp, from: Place, paths: &[&[u8]]) -> Result<R
     }
     let content = Bytes::from(file_content::read_whole(&file)?);
     let (daemon, by) = (sftp.daemon.clone(), sftp.identity.name().to_owned());
+    let author = sftp.author.clone();
     Ok(sftp.later(paths, async move {
         daemon.admin_folder.apply(&daemon, content, &by).await?;
-        daemon.volume.commit(Change::Remove(from)).await?;
+        daemon.volume.commit(Change::Remove(from), author).await?;
         Ok(Reply::Done)
     }))
 }

@@ -87,7 +87,7 @@ pub fn accounts(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
             .await
             .map_err(|_| Fault::failure("the accounts could not be kept"))?
             .map_err(|error| Fault::failure(format!("{error:#}")))?;
-        daemon.volume.commit(Change::Remove(place)).await?;
+        daemon.volume.commit(Change::Remove(place), None).await?;
         Ok(Reply::Done)
     }))
 }

@@ -2,6 +2,7 @@
 
 use bytes::BufMut;
 use pair::wire::{Attrs, kind, put_bytes, put_packet};
+use rustix::io::Errno;
 
 use super::attributes::{attrs, draft_attributes};
 use super::drafts;
@@ -19,8 +20,14 @@ pub fn opendir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
     let path = sftp.path(&mut request.fields)?;
     sftp.handles.check_room()?;
     let folder = sftp.root.open_folder(path)?;
-    let drafts = drafts::entries(sftp, folder.identity()?);
-    let listing = Listing { folder, drafts };
+    let identity = folder.identity()?;
+    let now_s = jiff::Timestamp::now().as_second();
+    let drafts = drafts::entries(sftp, identity);
+    let mut others: Vec<_> = drafts.into_iter().map(|(name, size)| (name, draft_attributes(size, now_s))).collect();
+    if let Some(account) = &sftp.author {
+        others.extend(sftp.daemon.volume.unfinished_in(account, sftp.connection, identity.1));
+    }
+    let listing = Listing { folder, others };
     Ok(Reply::Handle(sftp.handles.insert(Handle::Listing(listing))))
 }
 
@@ -45,8 +52,7 @@ pub fn readdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
                 &longname(&entry.name, &entry.attributes, &owner, now_s),
                 &attrs(&entry.attributes),
             );
-        } else if let Some((name, size)) = listing.drafts.pop() {
-            let attributes = draft_attributes(size, now_s);
+        } else if let Some((name, attributes)) = listing.others.pop() {
             put_entry(&mut names, &name, &longname(&name, &attributes, &owner, now_s), &attrs(&attributes));
         } else {
             break;
@@ -64,13 +70,13 @@ pub fn readdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
     Ok(Reply::Written)
 }
 
-/// The next entry; one that exists in memory too is left to the memory's.
+/// The next entry of the folder itself; one that this account sees differently comes with the others.
 fn next_entry(listing: &mut Listing) -> Result<Option<FolderEntry>, Stop> {
     loop {
         let Some(entry) = listing.folder.next_entry()? else {
             return Ok(None);
         };
-        if !listing.drafts.iter().any(|(name, _)| *name == entry.name) {
+        if !listing.others.iter().any(|(name, _)| *name == entry.name) {
             return Ok(Some(entry));
         }
     }
@@ -96,5 +102,11 @@ pub fn rmdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let path = sftp.path(&mut request.fields)?;
     let place = sftp.root.place(path)?;
     drafts::rmdir(sftp, &place)?;
+    if let (Some(account), Ok(folder)) = (&sftp.author, place.attributes())
+        && !sftp.daemon.volume.unfinished_in(account, sftp.connection, folder.identity.1).is_empty()
+    {
+        // The account sees its unfinished upload in there.
+        return Err(Errno::NOTEMPTY.into());
+    }
     Ok(sftp.change(Change::RemoveFolder(place), &[path]))
 }

@@ -1,9 +1,13 @@
 //! REMOVE, RENAME, SYMLINK, READLINK, REALPATH and their kin: names.
 
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
 use super::drafts;
 use crate::fault::Fault;
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Change, FileKind};
+use crate::storage::{Change, FileKind, Place};
 
 /// SSH_FXP_REMOVE.
 pub fn remove(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
@@ -11,6 +15,12 @@ pub fn remove(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop>
     let place = sftp.root.place(path)?;
     if let Some(reply) = drafts::remove(sftp, &place)? {
         return Ok(reply);
+    }
+    // First what is not finished or was refused, and never with it the complete version: rclone removes what failed.
+    if let Some(account) = &sftp.author
+        && sftp.daemon.volume.discard_unfinished(account, sftp.connection, &place)
+    {
+        return Ok(Reply::Done);
     }
     Ok(sftp.change(Change::Remove(place), &[path]))
 }
@@ -32,7 +42,39 @@ fn rename_as(sftp: &Sftp, request: &mut Request<'_>, replace: bool) -> Result<Re
     if let Some(reply) = drafts::rename(sftp, &from, &to, &[old, new])? {
         return Ok(reply);
     }
+    if let Some(author) = sftp.author.clone().filter(|author| sftp.daemon.volume.has_unfinished(author)) {
+        return rename_unfinished(sftp, &author, (from, to), replace, &[old, new]);
+    }
     Ok(sftp.change(Change::Rename { from, to, replace }, &[old, new]))
+}
+
+/// RENAME by an account with unfinished uploads: they go along with their names, and give way as files do.
+fn rename_unfinished(
+    sftp: &Sftp,
+    author: &Arc<str>,
+    (from, to): (Place, Place),
+    replace: bool,
+    paths: &[&[u8]],
+) -> Result<Reply, Stop> {
+    let (is_complete, volume) = (from.attributes().is_ok(), sftp.daemon.volume.clone());
+    let is_taken = sftp.unfinished_at(&to).is_some() || (!is_complete && to.attributes().is_ok());
+    let is_unfinished = sftp.unfinished_at(&from).is_some();
+    if (is_complete || is_unfinished) && is_taken && !replace {
+        return Err(Errno::EXIST.into());
+    }
+    if is_unfinished && !is_complete {
+        volume.rename_unfinished(author, sftp.connection, &from, &to)?;
+        return Ok(Reply::Done);
+    }
+    let committed = volume.commit(Change::Rename { from: from.clone(), to: to.clone(), replace }, sftp.author.clone());
+    let (author, connection) = (author.clone(), sftp.connection);
+    Ok(sftp.later(paths, async move {
+        committed.await?;
+        if !volume.rename_unfinished(&author, connection, &from, &to)? {
+            volume.discard_unfinished(&author, connection, &to);
+        }
+        Ok(Reply::Done)
+    }))
 }
 
 /// hardlink@openssh.com.

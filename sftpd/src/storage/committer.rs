@@ -1,22 +1,26 @@
 //! The committer: the one thread through which every change of the volume goes, in groups.
 //!
-//! A group is whatever has come in while the one before was being flushed. Its order: contents durable, changes
-//! applied in the order in which they came, folders durable, answers. So an answer of OK survives a power failure, and
-//! many small files share their flushes. A flush that fails makes the volume read-only until a person has looked: the
-//! kernel may have dropped what it could not write, and asking again would be told "fine".
-//!
-//! The journal of intents belongs between flushing the contents and applying the changes.
+//! A group is whatever has come in while the one before was being committed. Its order: contents and intents durable,
+//! changes applied in the order of their `seq`, folders durable, answers, outcomes. So an answer of OK survives a power
+//! failure, many small files share their flushes, and after a crash at most one group is undecided. A flush that fails
+//! makes the volume read-only until a person has looked: the kernel may have dropped what it could not write, and asking
+//! again would be told "fine".
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, RenameFlags};
+use pair::record::{Operation, Record};
 use rustix::io::Errno;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use super::root::{NewAttributes, proc_path, set_attributes};
-use super::{Durability, FileKind, Place, Result, Stage, StorageError};
+use super::change::Change;
+use super::disk::Disk;
+use super::journal::{self, Intent, Journal, Outcome, RowChange, empty_record};
+use super::reserve::Reserve;
+use super::unfinished::Unfinished;
+use super::{Durability, Result, Stage, StorageError};
 
 /// Changes that wait for the committer at most; past it their sessions wait.
 const QUEUE_CHANGES_MAX: usize = 4096;
@@ -27,71 +31,136 @@ const GROUP_CHANGES_MAX: usize = 512;
 /// From this many things to flush on, one flush of the whole file system is cheaper than one of each.
 const FLUSH_EACH_MAX: usize = 8;
 
-/// A change of the volume.
-#[derive(Debug)]
-pub enum Change {
-    /// A complete upload takes its name.
-    Publish {
-        /// The upload.
-        stage: Stage,
-        /// Its name.
-        place: Place,
-        /// Refuse where something has the name by now.
-        exclusive: bool,
-    },
-    /// A name is changed.
-    Rename {
-        /// The old one.
-        from: Place,
-        /// The new one.
-        to: Place,
-        /// Whether a file that has the new name is replaced; else that is refused.
-        replace: bool,
-    },
-    /// A file or link goes.
-    Remove(Place),
-    /// A folder comes, with this mode.
-    MakeFolder(Place, u32),
-    /// An empty folder goes.
-    RemoveFolder(Place),
-    /// A link comes, with this text.
-    MakeLink(Place, Vec<u8>),
-    /// A file gets a second name.
-    HardLink {
-        /// The first.
-        from: Place,
-        /// The second.
-        to: Place,
-    },
-    /// Attributes of an open thing change.
-    SetAttributes(Arc<OwnedFd>, NewAttributes),
-    /// A file that is written in place is made durable.
-    Flush(Arc<OwnedFd>),
-}
+/// Long uploads that wait for a flush while they arrive; past it CLOSE has more to do.
+const FLUSHES_MAX: usize = 64;
+
+/// How often old records are removed, and a heartbeat is written.
+const CHORES: Duration = Duration::from_secs(10);
+
+/// Records that are kept for a standby that does not come.
+const RECORDS_MAX: u64 = 1_000_000;
+
+/// Records removed at once.
+const FORGET_AT_ONCE: u64 = 2000;
 
 type Answer = oneshot::Sender<Result<()>>;
 
-/// The way to the committer's thread, which ends when the last of these is dropped.
+/// What the thread is asked for.
+pub(super) enum Job {
+    /// A change, and whose it is. A change of nobody's is not told to anybody.
+    Change(Change, Option<Arc<str>>, Answer),
+    /// All notes so far are made durable.
+    Settle(Answer),
+    /// Notes are waiting.
+    Wake,
+    /// A standby has everything up to a number.
+    Acknowledge(String, u64, Answer),
+    /// The hash of what was recorded under a number.
+    Hash(u64, blake3::Hash),
+    /// The end of the run.
+    Stop(Answer),
+}
+
+/// The way to the committer for what is only noted: unfinished uploads, and flushes while they arrive.
+#[derive(Clone, Debug)]
+pub(super) struct Notes {
+    queue: SyncSender<Job>,
+    // Held to put one in or to take all out.
+    rows: Arc<Mutex<Vec<RowChange>>>,
+    flusher: SyncSender<(Arc<Stage>, u64)>,
+}
+
+impl Notes {
+    /// Notes a change of what is remembered of unfinished uploads. It is written with the next group.
+    pub(super) fn note(&self, row: RowChange) {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        // A full queue is a committer at work, which looks here before its next group.
+        let _: std::result::Result<(), TrySendError<Job>> = self.queue.try_send(Job::Wake);
+    }
+
+    /// Puts back what could not be written.
+    fn note_again(&self, mut rows: Vec<RowChange>) {
+        let mut waiting = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.append(&mut waiting);
+        *waiting = rows;
+    }
+
+    /// Asks for a flush of an upload whose first `bytes` have arrived; tells whether there was room to ask.
+    pub(super) fn flush(&self, stage: Arc<Stage>, bytes: u64) -> bool {
+        self.flusher.try_send((stage, bytes)).is_ok()
+    }
+
+    fn take(&self) -> Vec<RowChange> {
+        std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why the volume is read-only, once it is.
+pub(super) type Failure = Arc<OnceLock<String>>;
+
+/// The way to the committer's thread, which ends with [`Job::Stop`] or when the last sender is dropped.
 #[derive(Debug)]
 pub(super) struct Committer {
-    queue: SyncSender<(Change, Answer)>,
-    failed: Arc<OnceLock<String>>,
+    queue: SyncSender<Job>,
+    failed: Failure,
+}
+
+/// What the committer works with.
+pub(super) struct Worker {
+    pub(super) volume: OwnedFd,
+    /// The volume's path as the system shows it.
+    pub(super) path: Vec<u8>,
+    pub(super) durability: Durability,
+    pub(super) disk: Disk,
+    pub(super) journal: Journal,
+    pub(super) reserve: Reserve,
+    pub(super) notes: Notes,
+    pub(super) unfinished: Arc<Unfinished>,
+    pub(super) decided: watch::Sender<u64>,
+    pub(super) failed: Failure,
+    /// Files whose hash is to be read afterwards.
+    pub(super) hashing: SyncSender<(u64, Arc<Stage>)>,
+}
+
+/// The queue to the thread that is yet to be started, and the notes that go by it.
+pub(super) fn queue(failed: Failure, is_durable: bool) -> std::io::Result<(SyncSender<Job>, Receiver<Job>, Notes)> {
+    let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE_CHANGES_MAX);
+    let (flusher, flushes) = std::sync::mpsc::sync_channel(FLUSHES_MAX);
+    let notes = Notes { queue: queue.clone(), rows: Arc::default(), flusher };
+    let rows = Arc::downgrade(&notes.rows);
+    let flush = move |(stage, bytes): (Arc<Stage>, u64)| {
+        let flushed = if is_durable { stage.disk().flush(stage.file()) } else { Ok(()) };
+        match (flushed, rows.upgrade()) {
+            (Err(error), _) => fail(&failed, error),
+            (Ok(()), Some(rows)) => {
+                let row = RowChange::Durable { number: stage.number(), bytes };
+                rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+            }
+            (Ok(()), None) => {}
+        }
+    };
+    std::thread::Builder::new().name("flusher".into()).spawn(move || flushes.into_iter().for_each(flush))?;
+    Ok((queue, jobs, notes))
+}
+
+/// The volume is read-only from now on.
+fn fail(failed: &Failure, error: impl std::fmt::Display) {
+    tracing::error!(%error, "a flush of the data volume failed: it is read-only until sftpd is started again");
+    let _ = failed.set(format!("the volume is read-only since a flush failed: {error}"));
 }
 
 impl Committer {
-    pub(super) fn start(volume: OwnedFd, durability: Durability) -> std::io::Result<Committer> {
-        let (queue, changes) = std::sync::mpsc::sync_channel(QUEUE_CHANGES_MAX);
-        let failed = Arc::new(OnceLock::new());
-        let mut worker = Worker { volume, durability, failed: failed.clone() };
-        std::thread::Builder::new().name("committer".into()).spawn(move || worker.run(&changes))?;
+    pub(super) fn start(mut worker: Worker, queue: SyncSender<Job>, jobs: Receiver<Job>) -> std::io::Result<Committer> {
+        let failed = worker.failed.clone();
+        std::thread::Builder::new().name("committer".into()).spawn(move || worker.run(&jobs))?;
         Ok(Committer { queue, failed })
     }
 
-    /// Hands a change over. The answer comes when it is durable.
-    pub(super) fn submit(&self, change: Change) -> oneshot::Receiver<Result<()>> {
+    /// Hands a job over. The answer comes when it is done.
+    pub(super) fn submit(&self, job: impl FnOnce(Answer) -> Job) -> oneshot::Receiver<Result<()>> {
         let (answer, answered) = oneshot::channel();
         // A committer that is gone drops the answer, which its receiver sees.
-        let _ = self.queue.send((change, answer));
+        let _ = self.queue.send(job(answer));
         answered
     }
 
@@ -101,146 +170,351 @@ impl Committer {
     }
 }
 
-struct Worker {
-    volume: OwnedFd,
-    durability: Durability,
-    failed: Arc<OnceLock<String>>,
+/// A change in a group.
+struct Item {
+    change: Change,
+    intent: Option<Intent>,
+    result: Result<()>,
+    answer: Option<Answer>,
+}
+
+/// What is to be done together.
+#[derive(Default)]
+struct Group {
+    items: Vec<(Change, Option<Arc<str>>, Option<Answer>)>,
+    settles: Vec<Answer>,
+    others: Vec<Job>,
+    stop: Option<Answer>,
 }
 
 impl Worker {
-    fn run(&mut self, changes: &Receiver<(Change, Answer)>) {
-        while let Ok(first) = changes.recv() {
-            let waiting = changes.try_iter().take(GROUP_CHANGES_MAX - 1);
-            let group: Vec<_> = std::iter::once(first).chain(waiting).collect();
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        let mut last_chores = std::time::Instant::now();
+        loop {
+            let first = match jobs.recv_timeout(CHORES) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
+            };
+            let mut group = gather(first, jobs);
+            let stop = group.stop.take();
             self.commit(group);
+            if self.disk.has_crashed() {
+                return;
+            }
+            if let Some(answer) = stop {
+                self.end();
+                let _ = answer.send(Ok(()));
+                return;
+            }
+            if last_chores.elapsed() >= CHORES {
+                self.chores();
+                last_chores = std::time::Instant::now();
+            }
         }
     }
 
-    fn commit(&mut self, group: Vec<(Change, Answer)>) {
-        let (mut changes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let mut results: Vec<Result<()>> = match self.refusal() {
-            Some(refusal) => changes.iter().map(|_| Err(refusal())).collect(),
-            None => self.make_durable(&mut changes),
-        };
-        if let Some(refusal) = self.refusal() {
-            results = results.into_iter().map(|result| result.and_then(|()| Err(refusal()))).collect();
+    /// Commits one group.
+    fn commit(&mut self, group: Group) {
+        let mut items = self.intend(group.items);
+        let written = self.secure(&mut items, !group.settles.is_empty());
+        for item in items.iter_mut().filter(|item| item.result.is_ok()) {
+            item.result = self.refusal().and_then(|()| self.apply(&item.change));
         }
-        // What a change held (a stage that was refused, say) is released before the client hears of it.
-        drop(changes);
-        for (answer, result) in answers.into_iter().zip(results) {
-            // A session that is gone no longer wants to know.
-            let _ = answer.send(result);
-        }
-    }
-
-    fn refusal(&self) -> Option<impl Fn() -> StorageError + use<>> {
-        let sentence = self.failed.get()?.clone();
-        Some(move || StorageError::Refused(sentence.clone()))
-    }
-
-    fn make_durable(&mut self, changes: &mut [Change]) -> Vec<Result<()>> {
-        let contents: Vec<_> = changes.iter().filter_map(content).collect();
-        self.flush(&contents);
-        if let Some(refusal) = self.refusal() {
-            return changes.iter().map(|_| Err(refusal())).collect();
-        }
-        let results: Vec<_> = changes.iter_mut().map(apply).collect();
-        let applied = changes.iter().zip(&results).filter(|(_, result)| result.is_ok());
-        let mut touched: Vec<_> = applied.flat_map(|(change, _)| folders(change)).collect();
+        let mut touched: Vec<_> =
+            items.iter().filter(|item| item.result.is_ok()).flat_map(|item| item.change.touched()).collect();
         touched.sort_by_key(Arc::as_ptr);
         touched.dedup_by_key(|folder| Arc::as_ptr(folder));
         let touched: Vec<_> = touched.iter().map(|folder| folder.as_fd()).collect();
-        self.flush(&touched);
-        results
+        self.flush_all(&touched);
+        if self.disk.has_crashed() {
+            return;
+        }
+        self.answer(&mut items);
+        for answer in group.settles {
+            let _ = answer.send(written.clone().and_then(|()| self.refusal()));
+        }
+        self.conclude(items);
+        group.others.into_iter().for_each(|job| self.other(job));
     }
 
-    /// Makes things durable, each by itself or all of the file system at once. A failure is kept in `failed`.
-    fn flush(&mut self, things: &[std::os::fd::BorrowedFd<'_>]) {
+    /// What each change will do. A change that cannot be told of, because its folder is gone, fails here.
+    fn intend(&mut self, changes: Vec<(Change, Option<Arc<str>>, Option<Answer>)>) -> Vec<Item> {
+        let refusal = self.refusal();
+        let intend = |(change, author, answer): (Change, Option<Arc<str>>, Option<Answer>)| {
+            let intent = match (&refusal, author) {
+                (Err(error), _) => Err(error.clone()),
+                (Ok(()), None) => Ok(None),
+                (Ok(()), Some(author)) => change.intent(&self.path, &author, self.journal.take_seq()),
+            };
+            match intent {
+                Ok(intent) => Item { change, intent, result: Ok(()), answer },
+                Err(error) => Item { change, intent: None, result: Err(error), answer },
+            }
+        };
+        changes.into_iter().map(intend).collect()
+    }
+
+    /// Makes contents and intents durable, at the same time. What cannot be is refused, and so are all if need be.
+    fn secure(&mut self, items: &mut [Item], must_settle: bool) -> Result<()> {
+        let intents: Vec<Intent> = items.iter().filter_map(|item| item.intent.clone()).collect();
+        let rows = self.notes.take();
+        let contents: Vec<(usize, BorrowedFd<'_>)> = items
+            .iter()
+            .enumerate()
+            .filter(|(_, item)| item.result.is_ok())
+            .filter_map(|(index, item)| Some((index, item.change.content()?)))
+            .collect();
+        let flush = ContentFlush {
+            volume: &self.volume,
+            disk: &self.disk,
+            failed: &self.failed,
+            is_wanted: self.durability == Durability::Fsync,
+        };
+        let (journal, reserve) = (&mut self.journal, &mut self.reserve);
+        let frees_room = items.iter().any(|item| matches!(item.change, Change::Remove(_) | Change::RemoveFolder(_)));
+        let mut write = || write_intents(journal, reserve, &intents, &rows, must_settle, frees_room);
+        let (lost, written) = if contents.is_empty() || !flush.is_wanted {
+            (Vec::new(), write())
+        } else {
+            std::thread::scope(|scope| {
+                let flushing = scope.spawn(|| flush.run(&contents));
+                let written = write();
+                (flushing.join().unwrap_or_default(), written)
+            })
+        };
+        if let Err(error) = &written {
+            if !matches!(error, StorageError::System(Errno::NOSPC)) {
+                fail(&self.failed, format!("the journal cannot be written: {error}"));
+            }
+            items.iter_mut().filter(|item| item.result.is_ok()).for_each(|item| item.result = Err(error.clone()));
+            items.iter_mut().for_each(|item| item.intent = None);
+            // What unfinished uploads were to be remembered is tried again with the next group.
+            self.notes.note_again(rows);
+        }
+        for (index, error) in lost {
+            if let Some(item) = items.get_mut(index) {
+                item.result = Err(error.into());
+            }
+        }
+        written
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<()> {
+        match change.apply(&self.disk) {
+            // Some file systems need room to remove something.
+            Err(StorageError::System(Errno::NOSPC)) if self.reserve.give_up() => change.apply(&self.disk),
+            result => result,
+        }
+    }
+
+    fn refusal(&self) -> Result<()> {
+        match self.failed.get() {
+            None => Ok(()),
+            Some(sentence) => Err(StorageError::Refused(sentence.clone())),
+        }
+    }
+
+    fn flush_all(&self, things: &[BorrowedFd<'_>]) {
         if self.durability == Durability::None || things.is_empty() {
             return;
         }
         let flushed = if things.len() > FLUSH_EACH_MAX {
-            rustix::fs::syncfs(&self.volume)
+            self.disk.flush_all(&self.volume)
         } else {
-            things.iter().try_for_each(flush_one)
+            things.iter().try_for_each(|thing| self.disk.flush(*thing))
         };
         if let Err(error) = flushed {
-            tracing::error!(%error, "a flush of the data volume failed: it is read-only until sftpd is started again");
-            let _ = self.failed.set(format!("the volume is read-only since a flush failed: {error}"));
+            fail(&self.failed, error);
         }
     }
-}
 
-/// Flushes one thing. A thing opened only as a path (a link, a file without read permission) is flushed by way of
-/// another descriptor where there can be one, else with the folder that holds it.
-fn flush_one(thing: &std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<()> {
-    match rustix::fs::fsync(thing) {
-        Err(Errno::BADF) => {
-            let path = proc_path(*thing);
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-            match rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty()) {
-                Ok(file) => rustix::fs::fsync(&file),
-                Err(_) => Ok(()),
+    /// Tells everybody how it went. An upload that could not be published can be continued from here on.
+    fn answer(&self, items: &mut [Item]) {
+        let failed = self.refusal();
+        for item in items {
+            // It may have happened, but nobody can promise that it stays.
+            let result = item.result.clone().and_then(|()| failed.clone());
+            if let Change::Publish(publication) = &item.change
+                && let Some(upload) = &publication.upload
+            {
+                match item.result {
+                    Ok(()) => upload.published(true),
+                    Err(_) => self.unfinished.take_back(upload, &publication.place),
+                }
+            }
+            if let Some(answer) = item.answer.take() {
+                // A session that is gone no longer wants to know.
+                let _ = answer.send(result);
             }
         }
-        result => result,
     }
-}
 
-/// What must be durable before the change may be applied.
-fn content(change: &Change) -> Option<std::os::fd::BorrowedFd<'_>> {
-    match change {
-        Change::Publish { stage, .. } => Some(stage.file()),
-        Change::Flush(file) => Some(file.as_fd()),
-        _ => None,
-    }
-}
-
-/// What must be durable after the change was applied.
-fn folders(change: &Change) -> Vec<Arc<OwnedFd>> {
-    match change {
-        Change::Publish { place, .. }
-        | Change::Remove(place)
-        | Change::MakeFolder(place, _)
-        | Change::RemoveFolder(place)
-        | Change::MakeLink(place, _) => vec![place.folder.clone()],
-        Change::Rename { from, to, .. } | Change::HardLink { from, to } => {
-            vec![from.folder.clone(), to.folder.clone()]
+    /// Writes the outcomes down.
+    fn conclude(&mut self, items: Vec<Item>) {
+        let (mut outcomes, mut rows, mut unhashed) = (Vec::new(), Vec::new(), Vec::new());
+        for Item { change, intent, result, .. } in items {
+            if let (Ok(()), Change::Publish(publication)) = (&result, &change) {
+                if publication.upload.is_some() {
+                    rows.push(RowChange::Gone(publication.stage.number()));
+                }
+                if let (Some(intent), None) = (&intent, publication.hash) {
+                    unhashed.push((intent.record.seq, publication.stage.clone()));
+                }
+            }
+            let Some(Intent { mut record, .. }) = intent else { continue };
+            outcomes.push(match result {
+                Ok(()) => {
+                    change.observe(&mut record);
+                    Outcome::Done(record)
+                }
+                Err(_) => Outcome::Aborted(record.seq),
+            });
         }
-        Change::SetAttributes(thing, _) => vec![thing.clone()],
-        Change::Flush(_) => Vec::new(),
+        if outcomes.is_empty() && rows.is_empty() {
+            return;
+        }
+        match self.journal.decide(&outcomes, &rows) {
+            Ok(()) => {
+                self.decided.send_replace(self.journal.last_seq());
+                // One that finds no room to wait stays without hash, which its readers expect.
+                unhashed.into_iter().for_each(|file| drop(self.hashing.try_send(file)));
+            }
+            // Undecided intents would be judged at the next start; going on would leave more than one group of them.
+            Err(error) if !self.disk.has_crashed() => {
+                fail(&self.failed, format!("the journal cannot be written: {error}"))
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn other(&mut self, job: Job) {
+        match job {
+            Job::Acknowledge(standby, seq, answer) => {
+                let now_ms = jiff::Timestamp::now().as_millisecond();
+                let noted = self.journal.acknowledge(&standby, seq, now_ms).map_err(from_journal);
+                let _ = answer.send(noted);
+            }
+            Job::Hash(seq, hash) => {
+                if let Err(error) = self.journal.set_hash(seq, hash.to_hex().as_str()) {
+                    tracing::debug!(%error, seq, "a file's hash could not be noted");
+                }
+            }
+            Job::Change(..) | Job::Settle(_) | Job::Wake | Job::Stop(_) => {}
+        }
+    }
+
+    /// What is done now and then: a heartbeat, old records, reserved room.
+    fn chores(&mut self) {
+        if self.failed.get().is_some() {
+            return;
+        }
+        self.reserve.restore();
+        if self.decided.receiver_count() < 2 {
+            // Nobody follows but the volume itself.
+            return;
+        }
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let beat: Record = empty_record(self.journal.take_seq(), now_ms, Operation::Heartbeat);
+        let intent = Intent { record: beat.clone(), stage: None, replaces: false };
+        let written = self
+            .journal
+            .write_lazily(&intent)
+            .and_then(|()| self.journal.decide(&[Outcome::Done(beat)], &[]))
+            .and_then(|()| self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE));
+        match written {
+            Ok(()) => drop(self.decided.send_replace(self.journal.last_seq())),
+            Err(error) => tracing::warn!(%error, "the journal could not be looked after"),
+        }
+    }
+
+    /// The run ends well: everything is decided.
+    fn end(&mut self) {
+        let rows = self.notes.take();
+        let ended = self.journal.decide(&[], &rows).and_then(|()| self.journal.end_run());
+        if let (Err(error), None) = (ended, self.failed.get()) {
+            tracing::warn!(%error, "the journal could not be closed: the next start takes this for an unclean stop");
+        }
     }
 }
 
-fn apply(change: &mut Change) -> Result<()> {
-    match change {
-        Change::Publish { stage, place, exclusive } => publish(stage, place, *exclusive),
-        Change::Rename { from, to, replace } => rename(from, to, *replace),
-        Change::Remove(place) => match place.attributes()?.kind {
-            FileKind::Folder => Err(Errno::ISDIR.into()),
-            _ => Ok(rustix::fs::unlinkat(&*place.folder, place.name(), AtFlags::empty())?),
-        },
-        Change::MakeFolder(place, mode) => {
-            Ok(rustix::fs::mkdirat(&*place.folder, place.name(), Mode::from_raw_mode(*mode & 0o7777))?)
+/// Takes in whatever is waiting, up to a change on which the paths of later ones depend.
+fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> Group {
+    let mut group = Group::default();
+    for job in first.into_iter().chain(jobs.try_iter()) {
+        match job {
+            Job::Change(change, author, answer) => {
+                let is_last = change.moves_a_folder();
+                group.items.push((change, author, Some(answer)));
+                if is_last || group.items.len() >= GROUP_CHANGES_MAX {
+                    break;
+                }
+            }
+            Job::Settle(answer) => group.settles.push(answer),
+            Job::Stop(answer) => {
+                group.stop = Some(answer);
+                break;
+            }
+            Job::Wake => {}
+            other => group.others.push(other),
         }
-        Change::RemoveFolder(place) => Ok(rustix::fs::unlinkat(&*place.folder, place.name(), AtFlags::REMOVEDIR)?),
-        Change::MakeLink(place, text) => Ok(rustix::fs::symlinkat(text.as_slice(), &*place.folder, place.name())?),
-        Change::HardLink { from, to } => {
-            Ok(rustix::fs::linkat(&*from.folder, from.name(), &*to.folder, to.name(), AtFlags::empty())?)
+    }
+    group
+}
+
+/// Flushes contents beside the journal's own flush.
+struct ContentFlush<'a> {
+    volume: &'a OwnedFd,
+    disk: &'a Disk,
+    failed: &'a Failure,
+    is_wanted: bool,
+}
+
+impl ContentFlush<'_> {
+    /// Gives those that found no room: they fail alone, as nobody was promised them yet.
+    fn run(&self, contents: &[(usize, BorrowedFd<'_>)]) -> Vec<(usize, Errno)> {
+        if contents.len() > FLUSH_EACH_MAX {
+            if let Err(error) = self.disk.flush_all(self.volume) {
+                fail(self.failed, error);
+            }
+            return Vec::new();
         }
-        Change::SetAttributes(thing, new) => set_attributes(thing.as_fd(), new),
-        Change::Flush(_) => Ok(()),
+        let mut lost = Vec::new();
+        for (index, content) in contents {
+            match self.disk.flush(*content) {
+                Ok(()) => {}
+                Err(error @ (Errno::NOSPC | Errno::DQUOT)) => lost.push((*index, error)),
+                Err(error) => fail(self.failed, error),
+            }
+        }
+        lost
     }
 }
 
-fn publish(stage: &mut Stage, place: &Place, exclusive: bool) -> Result<()> {
-    let flags = if exclusive { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-    rustix::fs::renameat_with(&*stage.folder, stage.name.as_str(), &*place.folder, place.name(), flags)?;
-    stage.published = true;
-    Ok(())
+/// Writes intents. A full disk gives up the reserved room where that lets something be removed.
+fn write_intents(
+    journal: &mut Journal,
+    reserve: &mut Reserve,
+    intents: &[Intent],
+    rows: &[RowChange],
+    must_settle: bool,
+    frees_room: bool,
+) -> Result<()> {
+    if intents.is_empty() && rows.is_empty() && !must_settle {
+        return Ok(());
+    }
+    let is_lazy = intents.is_empty() && !must_settle;
+    let mut write = || if is_lazy { journal.decide(&[], rows) } else { journal.write(intents, rows) };
+    let written = match write() {
+        Err(error) if journal::is_full(&error) && frees_room && reserve.give_up() => write(),
+        written => written,
+    };
+    written.map_err(from_journal)
 }
 
-fn rename(from: &Place, to: &Place, replace: bool) -> Result<()> {
-    let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    Ok(rustix::fs::renameat_with(&*from.folder, from.name(), &*to.folder, to.name(), flags)?)
+fn from_journal(error: rusqlite::Error) -> StorageError {
+    if journal::is_full(&error) {
+        return Errno::NOSPC.into();
+    }
+    StorageError::Refused(error.to_string())
 }

@@ -4,26 +4,43 @@
 //! the kernel beneath the root it was asked for; every change goes through the one [`committer`], which makes it
 //! durable before it is answered. It knows nothing of SSH, accounts or packets.
 
-mod committer;
 pub mod file_content;
 mod folder;
 mod root;
+
+mod arrival;
 mod stage;
+mod unfinished;
+mod upload;
+
+mod change;
+mod committer;
+mod disk;
+#[cfg(test)]
+mod faults;
+mod journal;
+mod recovery;
+mod reserve;
+
+mod mounted;
 mod volume;
 
-pub use committer::Change;
+pub use change::Change;
 pub use folder::{Folder, FolderEntry};
 pub use root::{Attributes, FileKind, NewAttributes, Place, Root, attributes_of, set_attributes as set_attributes_now};
 pub use stage::Stage;
-pub use volume::{Durability, Volume};
+pub use upload::{Closing, NotWritten, Opening, Publication, Writer};
+pub use volume::{Durability, Location, Volume};
 
 /// What storage refuses, beside the errors of the system itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum StorageError {
     /// The system's error.
     System(rustix::io::Errno),
     /// A sentence for the client.
     Refused(String),
+    /// A change in the middle of a file that is too large for a copy.
+    TooLargeToCopy,
 }
 
 impl From<rustix::io::Errno> for StorageError {
@@ -37,6 +54,7 @@ impl std::fmt::Display for StorageError {
         match self {
             StorageError::System(error) => error.fmt(f),
             StorageError::Refused(sentence) => f.write_str(sentence),
+            StorageError::TooLargeToCopy => f.write_str("the file is too large for a copy"),
         }
     }
 }

@@ -1,21 +1,31 @@
 //! The volume as a whole: what is checked before it is used, and the doors into it.
 
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
-use pair::exit::usage;
-use pair::node::Node;
-use pair::volume::{Marker, PRIVATE_FOLDER, file_system_id, read_marker, write_marker};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use pair::node::{Node, Role};
+use pair::record::{Epoch, Record};
+use pair::volume::{Marker, PRIVATE_FOLDER};
+use rustix::fs::{CWD, Mode, OFlags};
 use serde::Deserialize;
+use tokio::sync::watch;
 
-use super::committer::Committer;
-use super::file_content::write_at;
-use super::{Attributes, Change, Result, Root, Stage, StorageError};
+use super::arrival::Arrival;
+use super::change::Change;
+use super::committer::{self, Committer, Job, Notes, Worker};
+use super::disk::Disk;
+use super::journal::{Journal, Opened, Reader, RowChange, UploadRow};
+use super::mounted::{FOLDER_FLAGS, check_marker, lock, open_folder, refuse_mounts_inside};
+use super::recovery::{Recovery, hash_of};
+use super::reserve::Reserve;
+use super::root::proc_path;
+use super::unfinished::Unfinished;
+use super::upload::{Opening, Publication, Upload, Writer, key_of};
+use super::{Attributes, NewAttributes, Place, Result, Root, Stage, StorageError};
 
 /// Whether an answer of OK waits until the disk has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -28,42 +38,103 @@ pub enum Durability {
     None,
 }
 
-/// The name of every unpublished upload begins so; other names in the stage folder belong to the peer.
-const STAGE_PREFIX: &str = "upload-";
+/// Files whose hash waits to be read; past it they stay without.
+const HASHES_MAX: usize = 256;
+
+/// Changes by the daemon itself are told of under this name.
+const OWN_NAME: &str = "sftpd";
 
 /// The data volume of this machine. There is one per process, and one process per volume.
 #[derive(Debug)]
 pub struct Volume {
     path: PathBuf,
     folder: OwnedFd,
-    stage: Arc<OwnedFd>,
+    stages: Arc<OwnedFd>,
+    disk: Disk,
     committer: Committer,
+    notes: Notes,
+    unfinished: Arc<Unfinished>,
     uploads: AtomicU64,
     marker: Marker,
+    epoch: Epoch,
+    reader: Reader,
+    decided: watch::Receiver<u64>,
     /// Held while the process lives; the kernel lets go of it even after `kill -9`.
     _lock: OwnedFd,
 }
 
+/// Where the volume and its journal are, and whose they are.
+pub struct Location<'a> {
+    /// The data folder.
+    pub data: &'a Path,
+    /// The folder of the journal.
+    pub state: &'a Path,
+    /// The pair that the volume belongs to.
+    pub pair_id: &'a str,
+}
+
 impl Volume {
-    /// Opens the volume: the right one, whole, and ours alone. `node` learns which one belongs here.
-    pub fn open(path: &Path, pair_id: &str, node: &mut Node, durability: Durability) -> anyhow::Result<Arc<Volume>> {
-        let folder = open_folder(path)?;
-        refuse_mounts_inside(path)?;
-        let lock = lock(path, &folder)?;
-        let marker = check_marker(path, pair_id, node)?;
-        let stage = rustix::fs::openat(&folder, format!("{PRIVATE_FOLDER}/stage"), FOLDER_FLAGS, Mode::empty())?;
-        let committer = Committer::start(folder.try_clone()?, durability)?;
-        let volume = Volume {
-            path: path.to_owned(),
-            folder,
-            stage: Arc::new(stage),
-            committer,
-            uploads: AtomicU64::new(0),
-            marker,
-            _lock: lock,
+    /// Opens the volume: the right one, whole, and ours alone. Decides what a crash left undecided. `node` learns which
+    /// volume belongs here, and the epoch of its changes.
+    pub fn open(location: &Location<'_>, node: &mut Node, durability: Durability) -> anyhow::Result<Arc<Volume>> {
+        Volume::open_by(location, node, durability, Disk::default())
+    }
+
+    pub(super) fn open_by(
+        location: &Location<'_>,
+        node: &mut Node,
+        durability: Durability,
+        disk: Disk,
+    ) -> anyhow::Result<Arc<Volume>> {
+        let Location { data, state, pair_id } = *location;
+        let folder = open_folder(data)?;
+        refuse_mounts_inside(data)?;
+        let lock = lock(data, &folder)?;
+        let marker = check_marker(data, pair_id, node)?;
+        let stages = rustix::fs::openat(&folder, format!("{PRIVATE_FOLDER}/stage"), FOLDER_FLAGS, Mode::empty())?;
+        let is_durable = durability == Durability::Fsync;
+        let mut opened = Journal::open(state, is_durable, disk.clone())?;
+        let epoch = epoch_of(node, &opened)?;
+        let recovery =
+            Recovery { volume: &folder, stages: &stages, disk: &disk, durability, is_new_boot: is_new_boot(&opened)? };
+        let left = recover(&recovery, &mut opened, &epoch)?;
+        let journal = opened.journal;
+        let stages = Arc::new(stages);
+        let failed = Arc::new(OnceLock::new());
+        let (queue, jobs, notes) = committer::queue(failed.clone(), is_durable)?;
+        let unfinished = Unfinished::new(disk.clone(), stages.clone(), notes.clone());
+        unfinished.restore(left);
+        let (decided, follow) = watch::channel(journal.last_seq());
+        let worker = Worker {
+            volume: folder.try_clone()?,
+            path: rustix::fs::readlinkat(CWD, proc_path(folder.as_fd()), Vec::new())?.into_bytes(),
+            durability,
+            disk: disk.clone(),
+            journal,
+            reserve: Reserve::take(state, data),
+            notes: notes.clone(),
+            unfinished: unfinished.clone(),
+            decided,
+            failed,
+            hashing: start_hashing(queue.clone())?,
         };
-        volume.forget_unpublished_uploads()?;
-        Ok(Arc::new(volume))
+        let now_us = jiff::Timestamp::now().as_microsecond() as u64;
+        Ok(Arc::new(Volume {
+            path: data.to_owned(),
+            folder,
+            stages,
+            disk,
+            committer: Committer::start(worker, queue, jobs)?,
+            notes,
+            unfinished,
+            // Numbers of stages are never used again, also not after a restart.
+            uploads: AtomicU64::new(now_us),
+            marker,
+            epoch,
+            reader: Reader::open(state)?,
+            decided: follow,
+            _lock: lock,
+        }))
     }
 
     /// The folder of an account, made where it is missing and `make` says so: a standby's are made by replication only.
@@ -71,15 +142,19 @@ impl Volume {
     pub fn home(&self, home: &str, make: bool) -> Result<Root> {
         let mut folder = self.folder.try_clone().map_err(|_| StorageError::System(rustix::io::Errno::MFILE))?;
         for component in home.split('/') {
-            if make {
-                match rustix::fs::mkdirat(&folder, component, Mode::from_raw_mode(0o755)) {
-                    // Uploads into it will be acknowledged: its own name must be durable as well.
-                    Ok(()) => rustix::fs::fsync(&folder)?,
-                    Err(rustix::io::Errno::EXIST) => {}
-                    Err(error) => return Err(error.into()),
+            let open = |folder: &OwnedFd| {
+                rustix::fs::openat(folder, component, FOLDER_FLAGS | OFlags::NOFOLLOW, Mode::empty())
+            };
+            folder = match open(&folder) {
+                Err(rustix::io::Errno::NOENT) if make => {
+                    let parent = Arc::new(folder);
+                    let place = Place { folder: parent.clone(), name: component.as_bytes().to_vec() };
+                    // Two sessions may make it at once; the second finds it there.
+                    let _ = futures::executor::block_on(self.commit_own(Change::MakeFolder(place, 0o755)));
+                    open(&parent)?
                 }
-            }
-            folder = rustix::fs::openat(&folder, component, FOLDER_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
+                folder => folder?,
+            };
         }
         Ok(Root::new(folder))
     }
@@ -95,30 +170,131 @@ impl Volume {
         Ok(Root::without_links(folder))
     }
 
-    /// Starts an upload. With `existing`, it begins with that file's content.
-    pub fn stage(&self, mode: u32, existing: Option<(&OwnedFd, &Attributes)>) -> Result<Stage> {
+    fn new_stage(&self, mode: u32) -> Result<Stage> {
         if let Some(reason) = self.failure() {
             return Err(StorageError::Refused(reason));
         }
-        let name = format!("{STAGE_PREFIX}{}", self.uploads.fetch_add(1, Ordering::Relaxed));
-        let stage = Stage::create(self.stage.clone(), name, mode)?;
-        if let Some((file, attributes)) = existing {
-            stage.fill_from(file.as_fd(), attributes)?;
-        }
-        Ok(stage)
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        Stage::create(self.disk.clone(), self.stages.clone(), number, mode)
     }
 
-    /// Makes a change. Comes back when it is durable. Dropping the future does not undo the change.
-    pub fn commit(&self, change: Change) -> impl Future<Output = Result<()>> + Send + 'static {
-        let answered = self.committer.submit(change);
-        async move { answered.await.map_err(|_| stopped())? }
+    /// Begins an upload; with `existing`, from that file's content. One that this account has begun there before is
+    /// replaced.
+    ///
+    /// Where a complete file has the name, [`Volume::settle`] must come before the answer: after a power failure the
+    /// client must not be shown that file's size, to which it would join the rest of its upload.
+    pub fn begin_upload(&self, opening: &Opening, existing: Option<(&OwnedFd, &Attributes)>) -> Result<Writer> {
+        let stage = self.new_stage(opening.mode)?;
+        let mut arrival = Arrival::empty();
+        if let Some((file, attributes)) = existing {
+            stage.fill_from(file.as_fd(), attributes)?;
+            arrival = Arrival::with(attributes.size);
+        }
+        let (folder, name) = key_of(&opening.place)?;
+        self.notes.note(RowChange::Begun(UploadRow {
+            number: stage.number(),
+            account: opening.account.to_string(),
+            folder,
+            name,
+            overwrites: opening.place.attributes().is_ok(),
+            arrived_bytes: None,
+            durable_bytes: 0,
+        }));
+        let upload = Upload::new(opening, stage, arrival, self.notes.clone());
+        self.unfinished.begin(opening, upload)
+    }
+
+    /// Continues the upload that the account has begun there, if it has: from its beginning, or where it ended.
+    pub fn resume_upload(&self, opening: &Opening) -> Result<Option<Writer>> {
+        if let Some(reason) = self.failure() {
+            return Err(StorageError::Refused(reason));
+        }
+        self.unfinished.resume(opening)
+    }
+
+    /// Whether an account has unfinished uploads anywhere.
+    pub fn has_unfinished(&self, account: &str) -> bool {
+        self.unfinished.has_any(account)
+    }
+
+    /// What an account sees where it has an unfinished upload.
+    pub fn unfinished_at(&self, account: &str, connection: u64, place: &Place) -> Option<Attributes> {
+        self.unfinished.attributes(account, connection, place)
+    }
+
+    /// The unfinished uploads of an account in a folder, by its inode.
+    pub fn unfinished_in(&self, account: &str, connection: u64, folder: u64) -> Vec<(Vec<u8>, Attributes)> {
+        self.unfinished.in_folder(account, connection, folder)
+    }
+
+    /// The file of an upload that this connection writes, for reading.
+    pub fn unfinished_reader(&self, account: &str, connection: u64, place: &Place) -> Option<Arc<OwnedFd>> {
+        self.unfinished.reader(account, connection, place)
+    }
+
+    /// Removes an account's unfinished upload; tells whether there was one.
+    pub fn discard_unfinished(&self, account: &str, connection: u64, place: &Place) -> bool {
+        self.unfinished.discard(account, connection, place)
+    }
+
+    /// Gives an account's unfinished upload another name; tells whether there was one.
+    pub fn rename_unfinished(&self, account: &str, connection: u64, from: &Place, to: &Place) -> Result<bool> {
+        self.unfinished.rename(account, connection, from, to)
+    }
+
+    /// Sets attributes of an account's unfinished upload; tells whether there is one.
+    pub fn set_unfinished(&self, account: &str, place: &Place, new: &NewAttributes) -> Result<bool> {
+        self.unfinished.set_attributes(account, place, new)
+    }
+
+    /// Removes unfinished uploads that nobody has written for so long. Gives their number.
+    pub fn expire_unfinished(&self, age: Duration) -> usize {
+        self.unfinished.expire(age)
+    }
+
+    /// Makes a change. Comes back when it is durable. Dropping the future does not undo the change. `author` is whose it
+    /// is in the journal; what replication does has none and is not told.
+    pub fn commit(
+        &self,
+        change: Change,
+        author: Option<Arc<str>>,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        self.submit(|answer| Job::Change(change, author, answer))
+    }
+
+    /// Makes a change of the daemon's own.
+    pub fn commit_own(&self, change: Change) -> impl Future<Output = Result<()>> + Send + 'static {
+        self.commit(change, Some(OWN_NAME.into()))
     }
 
     /// A small file of the daemon's own, ready to be published.
-    pub fn stage_file(&self, content: &[u8]) -> Result<Stage> {
-        let stage = self.stage(0o644, None)?;
-        write_at(stage.file(), content, 0)?;
+    pub fn stage_file(&self, content: &[u8], place: Place) -> Result<Publication> {
+        Ok(Publication::of_file(self.stage(content)?, place, content))
+    }
+
+    fn stage(&self, content: &[u8]) -> Result<Stage> {
+        let stage = self.new_stage(0o644)?;
+        self.disk.write(stage.file(), content, 0)?;
         Ok(stage)
+    }
+
+    /// Makes durable what is known of unfinished uploads.
+    pub fn settle(&self) -> impl Future<Output = Result<()>> + Send + 'static {
+        self.submit(Job::Settle)
+    }
+
+    fn submit(
+        &self,
+        job: impl FnOnce(tokio::sync::oneshot::Sender<Result<()>>) -> Job,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let answered = self.committer.submit(job);
+        async move { answered.await.map_err(|_| stopped())? }
+    }
+
+    /// Ends the run well: what was asked for before is done, nothing is taken any more.
+    pub async fn close(&self) {
+        // One that has ended already has nothing more to do.
+        let _ = self.submit(Job::Stop).await;
     }
 
     /// Why nothing can be written any more, if so.
@@ -132,12 +308,10 @@ impl Volume {
             return Err(reason);
         }
         let attempt = || -> Result<()> {
-            let stage = self.stage(0o600, None)?;
-            write_at(stage.file(), b"?", 0)?;
-            let file = stage.file.try_clone().map_err(|_| rustix::io::Errno::MFILE)?;
+            let stage = self.stage(b"?")?;
             // Through the committer: an upload would fail as well if that were gone.
-            let flushed = self.committer.submit(Change::Flush(Arc::new(file))).blocking_recv();
-            flushed.map_err(|_| stopped())?
+            futures::executor::block_on(self.commit(Change::Flush(stage.share_file()), None))?;
+            futures::executor::block_on(self.settle())
         };
         attempt().map_err(|error| format!("{}: an upload would fail now: {error}", self.path.display()))
     }
@@ -147,15 +321,42 @@ impl Volume {
         &self.marker
     }
 
-    /// Uploads of an earlier run were never acknowledged, so their bytes are nobody's.
-    fn forget_unpublished_uploads(&self) -> anyhow::Result<()> {
-        let mut folder = super::Folder::new(self.stage.try_clone()?)?;
-        while let Some(entry) = folder.next_entry()? {
-            if entry.name.starts_with(STAGE_PREFIX.as_bytes()) {
-                rustix::fs::unlinkat(&*self.stage, entry.name.as_slice(), AtFlags::empty())?;
-            }
-        }
-        Ok(())
+    /// The epoch of the volume's changes.
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// The last number up to which all changes are decided.
+    pub fn decided(&self) -> watch::Receiver<u64> {
+        self.decided.clone()
+    }
+
+    /// The number of the oldest record that is kept, if there is any. Reads the journal: not for an async thread.
+    pub fn first_seq(&self) -> anyhow::Result<Option<u64>> {
+        Ok(self.reader.first_seq()?)
+    }
+
+    /// Changes that have happened, behind a number and in order. Reads the journal: not for an async thread.
+    pub fn records_after(&self, seq: u64, at_most: usize) -> anyhow::Result<Vec<Record>> {
+        let decided = *self.decided.borrow();
+        Ok(self.reader.records(seq, decided, at_most)?)
+    }
+
+    /// A standby has everything up to a number. Waits for the committer: not for an async thread.
+    pub fn acknowledge(&self, standby: &str, seq: u64) -> Result<()> {
+        futures::executor::block_on(self.submit(|answer| Job::Acknowledge(standby.to_owned(), seq, answer)))
+    }
+
+    /// What each standby has: its name, the number, and since when in milliseconds since 1970.
+    pub fn acknowledgements(&self) -> anyhow::Result<Vec<(String, u64, i64)>> {
+        Ok(self.reader.acknowledgements()?)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // The lock must not go before the last change is decided.
+        futures::executor::block_on(self.close());
     }
 }
 
@@ -164,203 +365,64 @@ fn stopped() -> StorageError {
     StorageError::Refused("the daemon's storage has stopped".into())
 }
 
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-fn open_folder(path: &Path) -> anyhow::Result<OwnedFd> {
-    rustix::fs::openat(CWD, path, FOLDER_FLAGS, Mode::empty()).map_err(|error| {
-        usage(format!("the data folder {} cannot be opened ({error}): is the volume mounted there?", path.display()))
-    })
+/// The epoch that changes belong to from now on. A journal that was lost begins another, so that no position of before
+/// is taken for one of now.
+fn epoch_of(node: &mut Node, opened: &Opened) -> anyhow::Result<Epoch> {
+    let epoch = match (&node.epoch, &opened.epoch) {
+        // What a standby is told to do is the master's to number.
+        (None, _) if node.role == Role::Standby => return Ok(Epoch { counter: 0, id: "0".repeat(16), parent: None }),
+        (None, _) => Epoch::first()?,
+        (Some(epoch), None) => {
+            tracing::warn!("the journal is gone: its changes are told as a new epoch, and standbys reconcile");
+            epoch.next()?
+        }
+        (Some(epoch), Some(_)) => epoch.clone(),
+    };
+    node.epoch = Some(epoch.clone());
+    Ok(epoch)
 }
 
-/// A mount beneath the volume would make a rename cross file systems: uploads there could not be published whole.
-fn refuse_mounts_inside(path: &Path) -> anyhow::Result<()> {
-    let path = path.canonicalize().with_context(|| format!("cannot look at {}", path.display()))?;
-    let mut table = String::new();
-    std::fs::File::open("/proc/self/mountinfo")?.read_to_string(&mut table)?;
-    let inside = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|mount| mount.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"))
-        .find(|mount| Path::new(mount) != path && Path::new(mount).starts_with(&path));
-    match inside {
-        None => Ok(()),
-        Some(mount) => Err(usage(format!(
-            "{mount} is a mount of its own inside the data folder {}: a rename cannot cross it. Mount one volume at {} \
-             and keep all accounts on it",
-            path.display(),
-            path.display()
-        ))),
+fn is_new_boot(opened: &Opened) -> anyhow::Result<bool> {
+    Ok(opened.boot.is_some() && opened.boot != Some(boot_id()?))
+}
+
+/// The system's boot: while it is the same, what was written is there, flushed or not.
+fn boot_id() -> anyhow::Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    Ok(std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?.trim().to_owned())
+}
+
+/// Decides what is undecided and notes that a run has begun. Gives the uploads that can be continued.
+fn recover(recovery: &Recovery<'_>, opened: &mut Opened, epoch: &Epoch) -> anyhow::Result<Vec<UploadRow>> {
+    let journal = &mut opened.journal;
+    let decided = recovery.decide(journal)?;
+    let uploads = recovery.uploads(journal)?;
+    if !opened.was_clean {
+        tracing::warn!(decided, unfinished = uploads.len(), "the run before did not end well: the journal has a gap");
+        journal.mark(jiff::Timestamp::now().as_millisecond())?;
     }
+    journal.begin_run(epoch, &boot_id()?)?;
+    Ok(uploads)
 }
 
-fn lock(path: &Path, folder: &OwnedFd) -> anyhow::Result<OwnedFd> {
-    let private = path.join(PRIVATE_FOLDER);
-    for folder in [private.clone(), private.join("stage"), private.join("trash"), private.join("divergent")] {
-        match rustix::fs::mkdirat(CWD, &folder, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(not_writable(path, error)),
-        }
-    }
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    let lock = rustix::fs::openat(folder, format!("{PRIVATE_FOLDER}/lock"), flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| not_writable(path, error))?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(usage(format!("another sftpd is running on the data folder {}: stop it first", path.display())))
-        }
-        Err(error) => Err(anyhow::anyhow!("cannot lock {}: {error}", path.display())),
-    }
-}
-
-fn not_writable(path: &Path, error: rustix::io::Errno) -> anyhow::Error {
-    use std::os::unix::fs::MetadataExt;
-    let owner = std::fs::metadata(path).map_or_else(|_| "?".into(), |data| format!("{}:{}", data.uid(), data.gid()));
-    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    usage(format!(
-        "cannot write to the data folder {} ({error}): it belongs to {owner} and sftpd runs as {user}:{group}. Let it \
-         belong to {user}:{group}, or run sftpd as its owner",
-        path.display()
-    ))
-}
-
-fn check_marker(path: &Path, pair_id: &str, node: &mut Node) -> anyhow::Result<Marker> {
-    let shown = path.display();
-    let marker = match (read_marker(path)?, &node.volume) {
-        (Some(marker), _) if marker.pair != pair_id => {
-            return Err(usage(format!(
-                "{shown} belongs to pair {} and this machine's PAIR_SECRET to pair {pair_id}: mount the right volume or \
-                 set the right secret (after a change of the secret on purpose: remove {shown}/{PRIVATE_FOLDER}/marker \
-                 and the line `volume:` in node.yaml)",
-                marker.pair
-            )));
-        }
-        (Some(marker), Some(volume)) if marker.volume != *volume => {
-            return Err(usage(format!(
-                "{shown} holds volume {} and volume {volume} belongs to this machine: mount the right one (for a new \
-                 volume on purpose: remove the line `volume:` in node.yaml)",
-                marker.volume
-            )));
-        }
-        (None, Some(volume)) => {
-            return Err(usage(format!(
-                "{shown} has no marker and volume {volume} belongs to this machine: is the disk mounted? (for an empty \
-                 volume on purpose: remove the line `volume:` in node.yaml)"
-            )));
-        }
-        (Some(marker), _) => marker,
-        (None, None) => {
-            let marker = Marker::new(path, pair_id.to_owned())?;
-            write_marker(path, &marker)?;
-            marker
+/// Starts the thread that reads the hash of files which did not come in order.
+fn start_hashing(
+    queue: std::sync::mpsc::SyncSender<Job>,
+) -> std::io::Result<std::sync::mpsc::SyncSender<(u64, Arc<Stage>)>> {
+    let (hashing, files) = std::sync::mpsc::sync_channel::<(u64, Arc<Stage>)>(HASHES_MAX);
+    let hash = move |(seq, stage): (u64, Arc<Stage>)| {
+        let modified = || rustix::fs::fstat(stage.file()).map(|stat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_size));
+        let before = modified();
+        // A file that was written in place meanwhile is no longer the one that was recorded.
+        if let Ok(hash) = hash_of(&stage.file())
+            && before == modified()
+        {
+            let _ = queue.send(Job::Hash(seq, hash));
         }
     };
-    let file_system = file_system_id(path)?;
-    if marker.file_system != file_system {
-        tracing::warn!(
-            "the marker of {shown} was made on another file system: was the disk copied? filesync does nothing until \
-             {shown}/{PRIVATE_FOLDER}/marker says `file_system: {file_system}`"
-        );
-    }
-    node.volume = Some(marker.volume.clone());
-    Ok(marker)
+    std::thread::Builder::new().name("hasher".into()).spawn(move || files.into_iter().for_each(hash))?;
+    Ok(hashing)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::Place;
-    use pair::node::Role;
-
-    fn open(path: &Path, pair_id: &str, node: &mut Node) -> std::result::Result<Arc<Volume>, String> {
-        Volume::open(path, pair_id, node, Durability::Fsync).map_err(|error| {
-            assert_eq!(pair::exit::code(&error), 2, "{error:#}");
-            error.to_string()
-        })
-    }
-
-    async fn publish(volume: &Volume, place: Place, content: &[u8]) {
-        let stage = volume.stage_file(content).unwrap();
-        volume.commit(Change::Publish { stage, place, exclusive: false }).await.unwrap();
-    }
-
-    #[test]
-    fn a_second_daemon_on_the_volume_is_refused() {
-        let data = tempfile::tempdir().unwrap();
-        let mut node = Node::new(Role::Master).unwrap();
-        let first = open(data.path(), "pair", &mut node).unwrap();
-        assert!(open(data.path(), "pair", &mut node).unwrap_err().contains("another sftpd is running"));
-        drop(first);
-        open(data.path(), "pair", &mut node).unwrap();
-    }
-
-    #[test]
-    fn a_missing_foreign_or_swapped_volume_is_refused() {
-        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut node = Node::new(Role::Master).unwrap();
-        assert!(open(&data.path().join("none"), "pair", &mut node).unwrap_err().contains("is the volume mounted"));
-        drop(open(data.path(), "pair", &mut node).unwrap());
-        assert!(node.volume.is_some());
-        assert!(open(data.path(), "other", &mut node.clone()).unwrap_err().contains("belongs to pair pair"));
-        assert!(open(other.path(), "pair", &mut node.clone()).unwrap_err().contains("is the disk mounted"));
-        drop(open(other.path(), "pair", &mut Node::new(Role::Master).unwrap()).unwrap());
-        assert!(open(other.path(), "pair", &mut node).unwrap_err().contains("mount the right one"));
-    }
-
-    #[test]
-    fn leftovers_of_unpublished_uploads_go_at_the_next_start_and_the_peers_stay() {
-        let data = tempfile::tempdir().unwrap();
-        let mut node = Node::new(Role::Master).unwrap();
-        drop(open(data.path(), "pair", &mut node).unwrap());
-        let stage = data.path().join(".pair/stage");
-        std::fs::write(stage.join("upload-7"), "half").unwrap();
-        std::fs::write(stage.join("of-the-peer"), "half").unwrap();
-        let _volume = open(data.path(), "pair", &mut node).unwrap();
-        assert!(!stage.join("upload-7").exists() && stage.join("of-the-peer").exists());
-    }
-
-    #[tokio::test]
-    async fn an_upload_is_seen_whole_or_not_at_all() {
-        let data = tempfile::tempdir().unwrap();
-        let volume = open(data.path(), "pair", &mut Node::new(Role::Master).unwrap()).unwrap();
-        let root = volume.root("alice").unwrap();
-        let file = data.path().join("alice/report");
-        publish(&volume, root.place(b"report").unwrap(), b"first").await;
-        let stage = volume.stage(0o644, None).unwrap();
-        rustix::io::write(stage.file(), b"second, half").unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), b"first");
-        drop(stage);
-        assert_eq!(std::fs::read(&file).unwrap(), b"first");
-        assert_eq!(std::fs::read_dir(data.path().join(".pair/stage")).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_group_of_many_changes_is_applied_in_order_and_answered_one_by_one() {
-        let data = tempfile::tempdir().unwrap();
-        let volume = open(data.path(), "pair", &mut Node::new(Role::Master).unwrap()).unwrap();
-        let root = volume.root("alice").unwrap();
-        let mut answers = Vec::new();
-        for number in 0..100 {
-            let folder = format!("folder-{number}");
-            answers.push(volume.commit(Change::MakeFolder(root.place(folder.as_bytes()).unwrap(), 0o755)));
-        }
-        let again = volume.commit(Change::MakeFolder(root.place(b"folder-7").unwrap(), 0o755));
-        for answer in answers {
-            answer.await.unwrap();
-        }
-        assert!(again.await.is_err());
-        assert_eq!(std::fs::read_dir(data.path().join("alice")).unwrap().count(), 100);
-    }
-
-    #[tokio::test]
-    async fn an_exclusive_upload_does_not_replace_what_came_meanwhile() {
-        let data = tempfile::tempdir().unwrap();
-        let volume = open(data.path(), "pair", &mut Node::new(Role::Master).unwrap()).unwrap();
-        let root = volume.root("alice").unwrap();
-        let stage = volume.stage(0o644, None).unwrap();
-        publish(&volume, root.place(b"report").unwrap(), b"first").await;
-        let place = root.place(b"report").unwrap();
-        assert!(volume.commit(Change::Publish { stage, place, exclusive: true }).await.is_err());
-        assert_eq!(std::fs::read(data.path().join("alice/report")).unwrap(), b"first");
-    }
-}
+mod tests;

@@ -1,0 +1,229 @@
+//! The changes of the volume: what each will do (its intent), how it is done, and what it was (its record).
+//!
+//! Nothing here flushes or answers: in which order that happens is [`super::committer`]'s business.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use pair::record::{Operation, Record, VolumePath};
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
+use super::disk::{Disk, look};
+use super::journal::{Intent, empty_record};
+use super::root::{NewAttributes, proc_path};
+use super::stage::name_of;
+use super::{FileKind, Place, Publication, Result};
+
+/// A change of the volume.
+#[derive(Debug)]
+pub enum Change {
+    /// A complete upload takes its name.
+    Publish(Publication),
+    /// A name is changed.
+    Rename {
+        /// The old one.
+        from: Place,
+        /// The new one.
+        to: Place,
+        /// Whether a file that has the new name is replaced; else that is refused.
+        replace: bool,
+    },
+    /// A file or link goes.
+    Remove(Place),
+    /// A folder comes, with this mode.
+    MakeFolder(Place, u32),
+    /// An empty folder goes.
+    RemoveFolder(Place),
+    /// A link comes, with this text.
+    MakeLink(Place, Vec<u8>),
+    /// A file gets a second name.
+    HardLink {
+        /// The first.
+        from: Place,
+        /// The second.
+        to: Place,
+    },
+    /// Attributes of an open thing change.
+    SetAttributes(Arc<OwnedFd>, NewAttributes),
+    /// A file is about to be written in place.
+    Dirty(Arc<OwnedFd>),
+    /// A file that was written in place is made durable, and is whole again.
+    Clean(Arc<OwnedFd>),
+    /// A file is made durable.
+    Flush(Arc<OwnedFd>),
+}
+
+impl Change {
+    /// What is about to happen, by the names that things have now. `None` where nothing needs to be told.
+    pub(super) fn intent(&self, volume: &[u8], account: &str, seq: u64) -> Result<Option<Intent>> {
+        let time_ms = jiff::Timestamp::now().as_millisecond();
+        let record = |op, path| Record { account: account.to_owned(), path, ..empty_record(seq, time_ms, op) };
+        let plain = |record| Intent { record, stage: None, replaces: false };
+        let object = |place: &Place| Ok::<_, Errno>(Some(look(&place.folder, place.name())?.identity.1));
+        Ok(Some(match self {
+            Change::Publish(publication) => {
+                let Publication { stage, place, exclusive, hash, .. } = publication;
+                let path = path_of(volume, place)?;
+                let size = super::attributes_of(stage.file())?.size;
+                let (inode, hash) = (Some(stage.inode()), hash.map(|hash| hash.to_hex().to_string()));
+                let record = Record { inode, hash, size: Some(size), ..record(Operation::Put, path) };
+                Intent { record, stage: Some(stage.number()), replaces: !exclusive }
+            }
+            Change::Rename { from, to, replace } => {
+                let target = Some(path_of(volume, to)?);
+                let path = path_of(volume, from)?;
+                let record = Record { target, inode: object(from)?, ..record(Operation::Rename, path) };
+                Intent { record, stage: None, replaces: *replace }
+            }
+            Change::Remove(place) => {
+                let path = path_of(volume, place)?;
+                plain(Record { inode: object(place)?, ..record(Operation::Remove, path) })
+            }
+            Change::MakeFolder(place, mode) => {
+                plain(Record { mode: Some(*mode), ..record(Operation::Mkdir, path_of(volume, place)?) })
+            }
+            Change::RemoveFolder(place) => {
+                let path = path_of(volume, place)?;
+                plain(Record { inode: object(place)?, ..record(Operation::Rmdir, path) })
+            }
+            Change::MakeLink(place, text) => {
+                let target = Some(VolumePath(text.clone()));
+                plain(Record { target, ..record(Operation::Symlink, path_of(volume, place)?) })
+            }
+            Change::HardLink { from, to } => {
+                let (path, target) = (path_of(volume, from)?, Some(path_of(volume, to)?));
+                plain(Record { target, inode: object(from)?, ..record(Operation::Link, path) })
+            }
+            Change::SetAttributes(thing, _) => return open_thing(volume, thing, &record, Operation::Setattr),
+            Change::Dirty(file) => return open_thing(volume, file, &record, Operation::Dirty),
+            Change::Clean(file) => return open_thing(volume, file, &record, Operation::Clean),
+            Change::Flush(_) => return Ok(None),
+        }))
+    }
+
+    /// What must be durable before the change may happen.
+    pub(super) fn content(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Change::Publish(publication) => Some(publication.stage.file()),
+            Change::Flush(file) | Change::Clean(file) => Some(file.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// What must be durable after the change has happened.
+    pub(super) fn touched(&self) -> Vec<Arc<OwnedFd>> {
+        match self {
+            Change::Publish(Publication { place, .. })
+            | Change::Remove(place)
+            | Change::MakeFolder(place, _)
+            | Change::RemoveFolder(place)
+            | Change::MakeLink(place, _) => vec![place.folder.clone()],
+            Change::Rename { from, to, .. } | Change::HardLink { from, to } => {
+                vec![from.folder.clone(), to.folder.clone()]
+            }
+            Change::SetAttributes(thing, _) => vec![thing.clone()],
+            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) => Vec::new(),
+        }
+    }
+
+    /// Whether paths of later changes may depend on it, so that their intents must wait for it.
+    pub(super) fn moves_a_folder(&self) -> bool {
+        match self {
+            Change::Rename { from, .. } => from.attributes().is_ok_and(|found| found.kind == FileKind::Folder),
+            _ => false,
+        }
+    }
+
+    /// Makes the change.
+    pub(super) fn apply(&self, disk: &Disk) -> Result<()> {
+        match self {
+            Change::Publish(Publication { stage, place, exclusive, .. }) => {
+                let source = name_of(stage.number());
+                disk.rename((stage.folder(), source.as_bytes()), named(place), !exclusive)?;
+                stage.keep();
+            }
+            Change::Rename { from, to, replace } => disk.rename(named(from), named(to), *replace)?,
+            Change::Remove(place) => match place.attributes()?.kind {
+                FileKind::Folder => return Err(Errno::ISDIR.into()),
+                _ => disk.unlink(&place.folder, place.name())?,
+            },
+            Change::MakeFolder(place, mode) => disk.make_folder(&place.folder, place.name(), *mode)?,
+            Change::RemoveFolder(place) => disk.remove_folder(&place.folder, place.name())?,
+            Change::MakeLink(place, text) => disk.make_link(&place.folder, place.name(), text)?,
+            Change::HardLink { from, to } => disk.hard_link(named(from), named(to))?,
+            Change::SetAttributes(thing, new) => disk.set_attributes(thing.as_fd(), new)?,
+            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Completes the record of a change that has happened by what stands there now.
+    pub(super) fn observe(&self, record: &mut Record) {
+        let stat = match self {
+            Change::Publish(publication) => rustix::fs::fstat(publication.stage.file()),
+            Change::SetAttributes(thing, _) | Change::Dirty(thing) | Change::Clean(thing) => rustix::fs::fstat(thing),
+            Change::Rename { to: place, .. }
+            | Change::MakeFolder(place, _)
+            | Change::MakeLink(place, _)
+            | Change::HardLink { to: place, .. } => stat_of(place),
+            Change::Remove(_) | Change::RemoveFolder(_) | Change::Flush(_) => return,
+        };
+        if let Ok(stat) = stat {
+            note_stat(record, &stat);
+        }
+    }
+}
+
+fn named(place: &Place) -> (&OwnedFd, &[u8]) {
+    (&place.folder, place.name())
+}
+
+fn stat_of(place: &Place) -> rustix::io::Result<rustix::fs::Stat> {
+    rustix::fs::statat(&*place.folder, place.name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Puts what the system knows of a thing into its record.
+pub(super) fn note_stat(record: &mut Record, stat: &rustix::fs::Stat) {
+    let ns = |seconds: i64, part: u64| seconds.saturating_mul(1_000_000_000).saturating_add(part as i64);
+    record.inode = Some(stat.st_ino);
+    record.size = Some(stat.st_size as u64);
+    record.mtime_ns = Some(ns(stat.st_mtime, stat.st_mtime_nsec));
+    record.ctime_ns = Some(ns(stat.st_ctime, stat.st_ctime_nsec));
+    record.mode = Some(stat.st_mode);
+}
+
+/// The intent for an open thing; none where it has no name any more.
+fn open_thing(
+    volume: &[u8],
+    thing: &OwnedFd,
+    record: &dyn Fn(Operation, VolumePath) -> Record,
+    op: Operation,
+) -> Result<Option<Intent>> {
+    let stat = rustix::fs::fstat(thing)?;
+    if stat.st_nlink == 0 {
+        return Ok(None);
+    }
+    let path = inside(volume, thing)?;
+    let record = Record { inode: Some(stat.st_ino), ..record(op, path) };
+    Ok(Some(Intent { record, stage: None, replaces: false }))
+}
+
+/// A place's path from the volume on. A folder that was removed has none.
+fn path_of(volume: &[u8], place: &Place) -> Result<VolumePath> {
+    if rustix::fs::fstat(&*place.folder)?.st_nlink == 0 {
+        return Err(Errno::NOENT.into());
+    }
+    let VolumePath(mut path) = inside(volume, &place.folder)?;
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(place.name());
+    Ok(VolumePath(path))
+}
+
+fn inside(volume: &[u8], thing: &OwnedFd) -> Result<VolumePath> {
+    let path = rustix::fs::readlinkat(CWD, proc_path(thing.as_fd()), Vec::new())?.into_bytes();
+    let inside = path.strip_prefix(volume).ok_or(Errno::NOENT)?;
+    Ok(VolumePath(inside.strip_prefix(b"/").unwrap_or(inside).to_vec()))
+}

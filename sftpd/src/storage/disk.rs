@@ -1,0 +1,145 @@
+//! The system calls that change the volume, one function each. In tests a fault can be put before any of them.
+//!
+//! Nothing in [`crate::storage`] changes the volume by another way, so a test that fails or stops every step in turn has
+//! seen every crash that this program can suffer. It decides nothing.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, Result};
+
+use super::Attributes;
+use super::file_content;
+use super::root::{NewAttributes, proc_path, set_attributes};
+
+/// The way to the disk. Copies of it are the same one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    #[cfg(test)]
+    pub(super) faults: std::sync::Arc<super::faults::Faults>,
+}
+
+impl Disk {
+    /// Before every step.
+    #[cfg(test)]
+    pub(super) fn step(&self, name: &'static str) -> Result<()> {
+        self.faults.step(name)
+    }
+
+    /// Before every step: nothing stands in the way outside tests.
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "tests look at it")]
+    pub(super) fn step(&self, _: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the process of a test has "died".
+    #[cfg(test)]
+    pub(super) fn has_crashed(&self) -> bool {
+        self.faults.has_crashed()
+    }
+
+    /// Whether the process of a test has "died".
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "tests look at it")]
+    pub(super) fn has_crashed(&self) -> bool {
+        false
+    }
+
+    /// Makes a file that must not be there yet.
+    pub(super) fn create(&self, folder: &OwnedFd, name: &[u8], mode: u32) -> Result<OwnedFd> {
+        self.step("create")?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
+        // The mode is the published file's. The open descriptor stays writable whatever it says.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
+        Ok(file)
+    }
+
+    /// Writes all of the data.
+    pub(super) fn write(&self, file: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
+        self.step("write")?;
+        file_content::write_at(file, data, offset)
+    }
+
+    /// Cuts or grows a file.
+    pub(super) fn truncate(&self, file: BorrowedFd<'_>, size: u64) -> Result<()> {
+        self.step("truncate")?;
+        rustix::fs::ftruncate(file, size)
+    }
+
+    /// Renames; `replace` says whether an existing target is replaced.
+    pub(super) fn rename(
+        &self,
+        (from, name): (&OwnedFd, &[u8]),
+        (to, new_name): (&OwnedFd, &[u8]),
+        replace: bool,
+    ) -> Result<()> {
+        self.step("rename")?;
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        rustix::fs::renameat_with(from, name, to, new_name, flags)
+    }
+
+    /// Removes a file or link. Where the disk is so full that even that fails, the caller gives up reserved room.
+    pub(super) fn unlink(&self, folder: &OwnedFd, name: &[u8]) -> Result<()> {
+        self.step("unlink")?;
+        rustix::fs::unlinkat(folder, name, AtFlags::empty())
+    }
+
+    /// Makes a folder.
+    pub(super) fn make_folder(&self, folder: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
+        self.step("mkdir")?;
+        rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(mode & 0o7777))
+    }
+
+    /// Removes an empty folder.
+    pub(super) fn remove_folder(&self, folder: &OwnedFd, name: &[u8]) -> Result<()> {
+        self.step("rmdir")?;
+        rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Makes a link that says `text`.
+    pub(super) fn make_link(&self, folder: &OwnedFd, name: &[u8], text: &[u8]) -> Result<()> {
+        self.step("symlink")?;
+        rustix::fs::symlinkat(text, folder, name)
+    }
+
+    /// Gives a file a second name.
+    pub(super) fn hard_link(&self, (from, name): (&OwnedFd, &[u8]), (to, second): (&OwnedFd, &[u8])) -> Result<()> {
+        self.step("link")?;
+        rustix::fs::linkat(from, name, to, second, AtFlags::empty())
+    }
+
+    /// Sets attributes of an open thing.
+    pub(super) fn set_attributes(&self, thing: BorrowedFd<'_>, new: &NewAttributes) -> super::Result<()> {
+        self.step("setattr")?;
+        set_attributes(thing, new)
+    }
+
+    /// Flushes the whole file system.
+    pub(super) fn flush_all(&self, volume: &OwnedFd) -> Result<()> {
+        self.step("syncfs")?;
+        rustix::fs::syncfs(volume)
+    }
+
+    /// Flushes one thing. A thing opened only as a path (a link, a file without read permission) is flushed by way of
+    /// another descriptor where there can be one, else with the folder that holds it.
+    pub(super) fn flush(&self, thing: BorrowedFd<'_>) -> Result<()> {
+        self.step("fsync")?;
+        match rustix::fs::fsync(thing) {
+            Err(Errno::BADF) => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                match rustix::fs::openat(rustix::fs::CWD, proc_path(thing), flags, Mode::empty()) {
+                    Ok(file) => rustix::fs::fsync(&file),
+                    Err(_) => Ok(()),
+                }
+            }
+            result => result,
+        }
+    }
+}
+
+/// What stands under a name; links are not followed.
+pub(super) fn look(folder: &OwnedFd, name: &[u8]) -> Result<Attributes> {
+    Ok(Attributes::of(&rustix::fs::statat(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?))
+}

@@ -1,0 +1,214 @@
+//! What a start after a crash does: decides the changes that were intended and not concluded, and looks through the
+//! uploads that were not finished.
+//!
+//! At most one group is undecided, and none of it was acknowledged unless it had happened. A change is made only if the
+//! object it names is still at its source, so doing this twice does no more than doing it once.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use pair::record::{Operation, Record, VolumePath};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::change::note_stat;
+use super::disk::Disk;
+use super::file_content::read_at;
+use super::journal::{Intent, Journal, Outcome, RowChange, UploadRow};
+use super::stage::{is_ours, name_of, number_of};
+use super::{Durability, Folder, Result};
+
+/// The folders that recovery works in.
+pub(super) struct Recovery<'a> {
+    pub volume: &'a OwnedFd,
+    pub stages: &'a OwnedFd,
+    pub disk: &'a Disk,
+    pub durability: Durability,
+    /// Whether the system itself has stopped since: then only what was flushed is on the disk for certain.
+    pub is_new_boot: bool,
+}
+
+/// A folder and a name in it.
+type Named = (OwnedFd, Vec<u8>);
+
+impl Recovery<'_> {
+    /// Decides what is undecided, in order. Gives the number of changes.
+    pub(super) fn decide(&self, journal: &mut Journal) -> anyhow::Result<usize> {
+        let undecided = journal.undecided()?;
+        for intent in &undecided {
+            let mut record = intent.record.clone();
+            let has_happened = self.make_happen(intent, &mut record)?;
+            if self.durability == Durability::Fsync && has_happened {
+                self.disk.flush_all(self.volume)?;
+            }
+            let rows: Vec<_> = intent.stage.filter(|_| has_happened).map(RowChange::Gone).into_iter().collect();
+            let outcome = if has_happened { Outcome::Done(record) } else { Outcome::Aborted(record.seq) };
+            journal.decide(&[outcome], &rows)?;
+        }
+        Ok(undecided.len())
+    }
+
+    /// Makes a change happen if it can still; tells whether it has, then or now.
+    fn make_happen(&self, intent: &Intent, record: &mut Record) -> rustix::io::Result<bool> {
+        match self.try_to(intent, record) {
+            Ok(happened) => Ok(happened),
+            // The process of a test has "died".
+            #[cfg(test)]
+            Err(error) if self.disk.has_crashed() => Err(error),
+            // Its folder is gone, or something else has the name: it cannot happen any more.
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn try_to(&self, intent: &Intent, record: &mut Record) -> rustix::io::Result<bool> {
+        let disk = self.disk;
+        let (folder, name) = self.place(&record.path)?;
+        let here = stat_of(&folder, &name)?;
+        let is_it = |stat: &Option<Stat>| stat.as_ref().is_some_and(|stat| Some(stat.st_ino) == record.inode);
+        let happened = match record.op {
+            Operation::Put => {
+                is_it(&here)
+                    || (self.is_whole(intent)? && {
+                        let stage = name_of(intent.stage.unwrap_or_default());
+                        disk.rename((self.stages, stage.as_bytes()), (&folder, &name), intent.replaces)?;
+                        true
+                    })
+            }
+            Operation::Rename | Operation::Link => {
+                let (to, new_name) = self.place(record.target.as_ref().ok_or(Errno::INVAL)?)?;
+                let there = stat_of(&to, &new_name)?;
+                let is_rename = record.op == Operation::Rename;
+                let happened = is_it(&there) && !(is_rename && is_it(&here));
+                if !happened && is_it(&here) {
+                    let (from, to) = ((&folder, name.as_slice()), (&to, new_name.as_slice()));
+                    if is_rename { disk.rename(from, to, intent.replaces)? } else { disk.hard_link(from, to)? }
+                } else if !happened {
+                    return Ok(false);
+                }
+                stat_of(&to, &new_name)?.inspect(|stat| note_stat(record, stat));
+                return Ok(true);
+            }
+            Operation::Remove | Operation::Rmdir => {
+                match (is_it(&here), record.op) {
+                    (true, Operation::Remove) => disk.unlink(&folder, &name)?,
+                    (true, _) => disk.remove_folder(&folder, &name)?,
+                    // It was removed, whatever has the name now.
+                    (false, _) => {}
+                }
+                return Ok(true);
+            }
+            Operation::Mkdir => {
+                let is_folder = here.is_some_and(|stat| stat.st_mode & 0o170_000 == 0o040_000);
+                if here.is_none() {
+                    disk.make_folder(&folder, &name, record.mode.unwrap_or(0o755))?;
+                }
+                is_folder || here.is_none()
+            }
+            Operation::Symlink => {
+                let text = record.target.clone().unwrap_or_default().0;
+                if here.is_none() {
+                    disk.make_link(&folder, &name, &text)?;
+                }
+                here.is_none() || rustix::fs::readlinkat(&folder, &*name, Vec::new())?.as_bytes() == text
+            }
+            // What stands there now is what is told; a part of the attributes may be missing, which nobody was promised.
+            Operation::Setattr | Operation::Dirty | Operation::Clean => is_it(&here),
+            Operation::Heartbeat | Operation::Mark => return Ok(true),
+        };
+        if happened {
+            stat_of(&folder, &name)?.inspect(|stat| note_stat(record, stat));
+        }
+        Ok(happened)
+    }
+
+    /// The folder and name of a path, without following any link on the way.
+    fn place(&self, path: &VolumePath) -> rustix::io::Result<Named> {
+        let VolumePath(path) = path;
+        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
+            None => (b".".as_slice(), path.as_slice()),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let folder = rustix::fs::openat2(self.volume, parent, flags, Mode::empty(), resolve)?;
+        Ok((folder, name.to_vec()))
+    }
+
+    /// Whether the stage of a publication holds all that was meant: its length and, which alone proves it, its hash.
+    fn is_whole(&self, intent: &Intent) -> rustix::io::Result<bool> {
+        let (Some(stage), Some(hash)) = (intent.stage, &intent.record.hash) else {
+            return Ok(false);
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.stages, name_of(stage), flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&file)?;
+        if Some(stat.st_ino) != intent.record.inode || Some(stat.st_size as u64) != intent.record.size {
+            return Ok(false);
+        }
+        Ok(hash_of(&file)?.to_hex().as_str() == hash)
+    }
+
+    /// The uploads that can be continued. Stages that nobody remembers go.
+    pub(super) fn uploads(&self, journal: &mut Journal) -> anyhow::Result<Vec<UploadRow>> {
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        for row in journal.uploads()? {
+            if self.can_be_continued(&row)? { kept.push(row) } else { gone.push(RowChange::Gone(row.number)) }
+        }
+        journal.decide(&[], &gone)?;
+        let mut folder = Folder::new(self.stages.try_clone()?)?;
+        while let Some(entry) = folder.next_entry()? {
+            let number = number_of(&entry.name);
+            let is_known = kept.iter().any(|row| Some(row.number) == number);
+            if is_ours(&entry.name) && !is_known {
+                self.disk.unlink(self.stages, &entry.name)?;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Cuts an upload to what is there for certain.
+    fn can_be_continued(&self, row: &UploadRow) -> Result<bool> {
+        let name = name_of(row.number);
+        let Some(stat) = stat_of(self.stages, name.as_bytes())? else {
+            if !(self.is_new_boot && row.overwrites) {
+                return Ok(false);
+            }
+            // Its bytes are lost, but its client must not be shown the size of the file that it was to replace.
+            self.disk.create(self.stages, name.as_bytes(), 0o644)?;
+            return Ok(true);
+        };
+        let size = stat.st_size as u64;
+        let known = if self.is_new_boot { row.durable_bytes } else { row.arrived_bytes.unwrap_or(size) };
+        if known < size {
+            let stage = super::Stage::open(
+                self.disk.clone(),
+                std::sync::Arc::new(self.stages.try_clone().map_err(|_| Errno::MFILE)?),
+                row.number,
+            )?;
+            self.disk.truncate(stage.file(), known)?;
+        }
+        Ok(true)
+    }
+}
+
+fn stat_of(folder: &OwnedFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// BLAKE3 of a whole file.
+pub(super) fn hash_of(file: &impl AsFd) -> rustix::io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1024 * 1024];
+    let mut offset = 0;
+    loop {
+        let count = read_at(file.as_fd(), &mut buffer, offset)?;
+        if count == 0 {
+            return Ok(hasher.finalize());
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+        offset += count as u64;
+    }
+}

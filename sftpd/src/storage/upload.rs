@@ -1,0 +1,374 @@
+//! An upload that is not finished: who writes it, what has arrived, and what became of it.
+//!
+//! Always holds: only one connection writes it at a time; a handle whose upload was taken over, removed or published
+//! writes nothing more to it; after a failed write it takes no further ones and is never published. Which uploads there
+//! are, and who may find them, is [`super::unfinished`]'s business.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::arrival::Arrival;
+use super::committer::Notes;
+use super::journal::RowChange;
+use super::root::attributes_of;
+use super::unfinished::Unfinished;
+use super::{Attributes, NewAttributes, Place, Result, Stage, StorageError};
+
+/// From so many new bytes on they are flushed while more arrive, so that CLOSE of a large file has little left to do.
+const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Why a write did not happen.
+#[derive(Debug)]
+pub enum NotWritten {
+    /// It failed, or may not be done.
+    Failed(StorageError),
+    /// A handle beside this one has published the upload: a change must begin from what stands there now.
+    Published,
+    /// A handle beside this one is publishing it.
+    Publishing,
+}
+
+impl<E: Into<StorageError>> From<E> for NotWritten {
+    fn from(error: E) -> NotWritten {
+        NotWritten::Failed(error.into())
+    }
+}
+
+/// What has become of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Publishing,
+    Published,
+    /// Its account removed it, by this connection.
+    Removed(u64),
+}
+
+/// An unfinished upload.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) account: Arc<str>,
+    pub(super) stage: Arc<Stage>,
+    notes: Notes,
+    // Held while a request writes; requests of one connection come one by one anyway.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    place: Place,
+    exclusive: bool,
+    /// The connection that writes it, and how often it was taken over.
+    connection: u64,
+    takeovers: u64,
+    writers: usize,
+    phase: Phase,
+    arrival: Arrival,
+    failed: Option<StorageError>,
+    /// Up to here a flush was asked for.
+    flushing_to: u64,
+    /// Whether the journal knows that the size tells too much.
+    has_noted_gap: bool,
+}
+
+/// What OPEN asked for.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Whose upload it is.
+    pub account: Arc<str>,
+    /// The connection that it comes from.
+    pub connection: u64,
+    /// Where it will be published.
+    pub place: Place,
+    /// Mode of a new file.
+    pub mode: u32,
+    /// Whether it begins anew.
+    pub truncate: bool,
+    /// Refuse at CLOSE where something has come under the name.
+    pub exclusive: bool,
+}
+
+impl Upload {
+    pub(super) fn new(opening: &Opening, stage: Stage, arrival: Arrival, notes: Notes) -> Arc<Upload> {
+        // It outlives its handles, and the daemon.
+        stage.keep();
+        let state = State {
+            place: opening.place.clone(),
+            exclusive: opening.exclusive,
+            connection: opening.connection,
+            takeovers: 0,
+            writers: 0,
+            phase: Phase::Open,
+            flushing_to: arrival.contiguous(),
+            arrival,
+            failed: None,
+            has_noted_gap: false,
+        };
+        Arc::new(Upload { account: opening.account.clone(), stage: Arc::new(stage), notes, state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets an OPEN write it: beside the handles of its own connection, instead of those of any other.
+    pub(super) fn admit(self: &Arc<Self>, opening: &Opening, unfinished: &Arc<Unfinished>) -> Result<Writer> {
+        let mut state = self.lock();
+        if state.connection != opening.connection {
+            state.connection = opening.connection;
+            state.takeovers += 1;
+            state.writers = 0;
+            self.cut_to_what_arrived(&mut state)?;
+        }
+        if opening.truncate {
+            self.resize(&mut state, 0)?;
+            state.failed = None;
+        }
+        state.place = opening.place.clone();
+        state.exclusive = opening.exclusive;
+        state.writers += 1;
+        let takeovers = state.takeovers;
+        Ok(Writer { upload: self.clone(), takeovers, unfinished: unfinished.clone(), is_closed: false })
+    }
+
+    fn resize(&self, state: &mut State, size: u64) -> Result<()> {
+        self.stage.disk().truncate(self.stage.file(), size)?;
+        state.arrival.resized(size);
+        state.flushing_to = state.flushing_to.min(size);
+        Ok(())
+    }
+
+    /// Nobody writes it any more, so its size must say what has arrived.
+    fn cut_to_what_arrived(&self, state: &mut State) -> Result<()> {
+        let arrived = state.arrival.contiguous();
+        if attributes_of(self.stage.file())?.size != arrived {
+            self.stage.disk().truncate(self.stage.file(), arrived)?;
+        }
+        state.arrival.resized(arrived);
+        state.failed = None;
+        if state.has_noted_gap {
+            self.notes.note(RowChange::Arrived { number: self.stage.number(), bytes: arrived });
+            state.has_noted_gap = false;
+        }
+        Ok(())
+    }
+
+    /// What its account sees of it: its own connection all that was written, another one what has arrived.
+    pub(super) fn attributes(&self, connection: u64) -> Result<Attributes> {
+        let state = self.lock();
+        let mut attributes = attributes_of(self.stage.file())?;
+        if state.connection != connection {
+            attributes.size = attributes.size.min(state.arrival.contiguous());
+        }
+        Ok(attributes)
+    }
+
+    /// The file, for a reader on the connection that writes it.
+    pub(super) fn reader(&self, connection: u64) -> Option<Arc<OwnedFd>> {
+        (self.lock().connection == connection).then(|| self.stage.share_file())
+    }
+
+    /// Its account has removed it.
+    pub(super) fn remove(&self, connection: u64) {
+        self.lock().phase = Phase::Removed(connection);
+        self.stage.let_go();
+    }
+
+    /// It will be published elsewhere.
+    pub(super) fn move_to(&self, place: Place) {
+        self.lock().place = place;
+    }
+
+    /// The publication went so.
+    pub(super) fn published(&self, succeeded: bool) {
+        self.lock().phase = if succeeded { Phase::Published } else { Phase::Open };
+    }
+
+    /// Whether handles write it.
+    pub(super) fn is_live(&self) -> bool {
+        self.lock().writers > 0
+    }
+
+    pub(super) fn set_attributes(&self, new: &NewAttributes) -> Result<()> {
+        let mut state = self.lock();
+        self.set_attributes_locked(&mut state, new)
+    }
+
+    fn set_attributes_locked(&self, state: &mut State, new: &NewAttributes) -> Result<()> {
+        if let Some(size) = new.size {
+            self.resize(state, size)?;
+            self.note_gap(state, size > state.arrival.contiguous());
+        }
+        let new = NewAttributes { size: None, ..*new };
+        self.stage.disk().set_attributes(self.stage.file(), &new)
+    }
+
+    /// From now on the size on the disk tells too much: after a kill it must not be believed.
+    fn note_gap(&self, state: &mut State, is_there: bool) {
+        if is_there && !state.has_noted_gap {
+            state.has_noted_gap = true;
+            self.notes.note(RowChange::Arrived { number: self.stage.number(), bytes: state.arrival.contiguous() });
+        }
+    }
+
+    fn write(self: &Arc<Self>, state: &mut State, offset: u64, data: &[u8]) -> Result<()> {
+        if let Err(error) = self.stage.disk().write(self.stage.file(), data, offset) {
+            let error = StorageError::from(error);
+            state.failed = Some(error.clone());
+            return Err(error);
+        }
+        state.arrival.wrote(offset, data);
+        self.note_gap(state, state.arrival.has_gap());
+        let arrived = state.arrival.contiguous();
+        if arrived >= state.flushing_to + FLUSH_BYTES && self.notes.flush(self.stage.clone(), arrived) {
+            state.flushing_to = arrived;
+        }
+        Ok(())
+    }
+}
+
+/// A handle that writes an upload.
+#[derive(Debug)]
+pub struct Writer {
+    upload: Arc<Upload>,
+    takeovers: u64,
+    unfinished: Arc<Unfinished>,
+    is_closed: bool,
+}
+
+/// What CLOSE leads to.
+pub enum Closing {
+    /// The upload is complete and must be published.
+    Publish(Publication),
+    /// There is nothing to publish: a handle beside this one has done it, or the upload was removed on purpose.
+    Nothing,
+}
+
+/// A complete upload on its way to its name.
+#[derive(Debug)]
+pub struct Publication {
+    pub(super) stage: Arc<Stage>,
+    pub(super) place: Place,
+    pub(super) exclusive: bool,
+    /// BLAKE3, if it came in order.
+    pub(super) hash: Option<blake3::Hash>,
+    pub(super) upload: Option<Arc<Upload>>,
+}
+
+impl Publication {
+    /// A small file of the daemon's own.
+    pub(super) fn of_file(stage: Stage, place: Place, content: &[u8]) -> Publication {
+        let hash = Some(blake3::hash(content));
+        Publication { stage: Arc::new(stage), place, exclusive: false, hash, upload: None }
+    }
+}
+
+impl Writer {
+    /// The upload's state, if this handle still has a say in it.
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.upload.lock();
+        if state.takeovers != self.takeovers {
+            let sentence = "a newer connection of this account has taken this upload over";
+            return Err(StorageError::Refused(sentence.into()));
+        }
+        Ok(state)
+    }
+
+    fn lock_to_write(&self) -> std::result::Result<MutexGuard<'_, State>, NotWritten> {
+        let state = self.lock()?;
+        match (&state.failed, state.phase) {
+            (Some(error), _) => Err(NotWritten::Failed(error.clone())),
+            (None, Phase::Publishing) => Err(NotWritten::Publishing),
+            (None, Phase::Published) => Err(NotWritten::Published),
+            // As on every Unix: what has no name any more can still be written, and is gone at the end.
+            (None, Phase::Open | Phase::Removed(_)) => Ok(state),
+        }
+    }
+
+    /// Writes at an offset, or at the end where there is none.
+    pub fn write(&self, offset: Option<u64>, data: &[u8]) -> std::result::Result<(), NotWritten> {
+        let mut state = self.lock_to_write()?;
+        let offset = match offset {
+            Some(offset) => offset,
+            None => attributes_of(self.upload.stage.file())?.size,
+        };
+        Ok(self.upload.write(&mut state, offset, data)?)
+    }
+
+    /// Sets attributes of the file that the upload becomes.
+    pub fn set_attributes(&self, new: &NewAttributes) -> std::result::Result<(), NotWritten> {
+        let mut state = self.lock_to_write()?;
+        Ok(self.upload.set_attributes_locked(&mut state, new)?)
+    }
+
+    /// Whether a WRITE has failed.
+    pub fn has_failed(&self) -> bool {
+        self.upload.lock().failed.is_some()
+    }
+
+    /// What has been written so far.
+    pub fn attributes(&self) -> Result<Attributes> {
+        let _state = self.lock()?;
+        attributes_of(self.upload.stage.file())
+    }
+
+    /// The file itself, for reading and flushing.
+    pub fn file(&self) -> Result<Arc<OwnedFd>> {
+        let _state = self.lock()?;
+        Ok(self.upload.stage.share_file())
+    }
+
+    /// CLOSE. An error leaves what has arrived for the client to continue.
+    pub fn close(mut self) -> Result<Closing> {
+        let (place, exclusive, hash) = {
+            let mut state = self.lock()?;
+            if let Some(error) = &state.failed {
+                return Err(StorageError::Refused(format!("the upload is incomplete: {error}")));
+            }
+            match state.phase {
+                Phase::Open => {}
+                Phase::Removed(by) if by != state.connection => {
+                    return Err(StorageError::Refused("the upload was removed by another connection".into()));
+                }
+                Phase::Publishing | Phase::Published | Phase::Removed(_) => return Ok(Closing::Nothing),
+            }
+            let size = attributes_of(self.upload.stage.file())?.size;
+            state.phase = Phase::Publishing;
+            (state.place.clone(), state.exclusive, state.arrival.hash(size))
+        };
+        self.is_closed = true;
+        self.upload.lock().writers -= 1;
+        self.unfinished.begin_publishing(&self.upload, &place);
+        let (stage, upload) = (self.upload.stage.clone(), Some(self.upload.clone()));
+        Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload }))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        let place = {
+            let mut state = self.upload.lock();
+            if state.takeovers != self.takeovers {
+                return;
+            }
+            state.writers -= 1;
+            if state.writers > 0 || state.phase != Phase::Open {
+                return;
+            }
+            // A size that could not be cut is not believed after a restart either: the journal knows of the gap.
+            if let Err(error) = self.upload.cut_to_what_arrived(&mut state) {
+                tracing::debug!(%error, "an unfinished upload could not be cut to what has arrived");
+            }
+            state.place.clone()
+        };
+        self.unfinished.leave(&self.upload, &place);
+    }
+}
+
+/// The identity of an upload's place while it is under way: its folder's inode, and its name.
+pub(super) fn key_of(place: &Place) -> Result<(u64, Vec<u8>)> {
+    Ok((rustix::fs::fstat(place.folder.as_fd())?.st_ino, place.name.clone()))
+}
