@@ -264,7 +264,7 @@ async fn an_upload_is_seen_under_its_name_only_when_it_is_closed() {
     put(&client, b"x", NEW, 0, b"old").await.unwrap();
     let handle = client.open(b"x", NEW, None).await.unwrap();
     client.write(&handle, 0, b"new, but not all of it").await.unwrap();
-    assert_eq!(get(&client, b"x").await.unwrap(), "old");
+    assert_eq!(get(&client, b"x").await.unwrap(), "new, but not all of it", "its own connection, as on any server");
     assert_eq!(std::fs::read(machine.path("u", "x")).unwrap(), b"old");
     client.close(handle).await.unwrap();
     assert_eq!(get(&client, b"x").await.unwrap(), "new, but not all of it");
@@ -308,13 +308,15 @@ async fn a_handle_for_reading_cuts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attributes_set_during_an_upload_hold_whether_or_not_it_ends() {
+async fn attributes_set_during_an_upload_are_those_of_the_file_that_it_becomes() {
     let (machine, client) = ours().await;
     put(&client, b"x", NEW, 0, b"old").await.unwrap();
-    let _handle = client.open(b"x", NEW, None).await.unwrap();
+    let handle = client.open(b"x", NEW, None).await.unwrap();
     client.setstat(b"x", Attrs { mode: Some(0o600), ..Attrs::default() }).await.unwrap();
-    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(machine.path("u", "x")).unwrap());
-    assert_eq!(mode & 0o777, 0o600);
+    let mode = || std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(machine.path("u", "x")).unwrap()) & 0o777;
+    assert_eq!(mode(), 0o644, "the old version is let alone");
+    client.close(handle).await.unwrap();
+    assert_eq!(mode(), 0o600);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use super::arrival::Arrival;
 use super::committer::Notes;
 use super::journal::RowChange;
@@ -138,9 +140,11 @@ impl Upload {
         Ok(())
     }
 
-    /// Nobody writes it any more, so its size must say what has arrived.
+    /// Nobody writes it any more, so its size must say what has arrived. One that found no room gives its own back: it
+    /// must not keep the disk full for everybody else, and its client begins again.
     fn cut_to_what_arrived(&self, state: &mut State) -> Result<()> {
-        let arrived = state.arrival.contiguous();
+        let found_no_room = matches!(state.failed, Some(StorageError::System(Errno::NOSPC | Errno::DQUOT)));
+        let arrived = if found_no_room { 0 } else { state.arrival.contiguous() };
         if attributes_of(self.stage.file())?.size != arrived {
             self.stage.disk().truncate(self.stage.file(), arrived)?;
         }
