@@ -174,6 +174,9 @@ fn a_full_disk_refuses_the_upload_keeps_the_old_file_and_lets_files_be_removed()
     assert_eq!(std::fs::read(master.path("EPuser", "x")).unwrap(), vec![1; 1_000_000]);
     eventually("the failed upload's room is free again", || put(&small, "y").ok);
     while put(&small, &format!("fill{}", std::fs::read_dir(master.path("EPuser", "")).unwrap().count())).ok {}
+    // The first goes to the upload that was refused, the second to the file behind it.
+    sftp.run("rm x\n").expect_ok();
+    assert!(master.path("EPuser", "x").exists());
     sftp.run("rm x\n").expect_ok();
     put(&small, "x").expect_ok();
     drop(master);
