@@ -55,8 +55,10 @@ pub enum Change {
 }
 
 impl Change {
-    /// What is about to happen, by the names that things have now. `None` where nothing needs to be told.
+    /// What is about to happen, by the names that things have now. `None` where nothing needs to be told. What is sure
+    /// to fail is refused here: after a crash it could not be told from what has happened.
     pub(super) fn intent(&self, volume: &[u8], account: &str, seq: u64) -> Result<Option<Intent>> {
+        self.refuse_what_must_fail()?;
         let time_ms = jiff::Timestamp::now().as_millisecond();
         let record = |op, path| Record { account: account.to_owned(), path, ..empty_record(seq, time_ms, op) };
         let plain = |record| Intent { record, stage: None, replaces: false };
@@ -102,6 +104,24 @@ impl Change {
         }))
     }
 
+    fn refuse_what_must_fail(&self) -> Result<()> {
+        let new_name = match self {
+            Change::Publish(Publication { place, exclusive: true, .. })
+            | Change::Rename { to: place, replace: false, .. }
+            | Change::HardLink { to: place, .. }
+            | Change::MakeFolder(place, _)
+            | Change::MakeLink(place, _) => Some(place),
+            _ => None,
+        };
+        if new_name.is_some_and(|place| place.attributes().is_ok()) {
+            return Err(Errno::EXIST.into());
+        }
+        match self {
+            Change::Remove(place) if place.attributes()?.kind == FileKind::Folder => Err(Errno::ISDIR.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// What must be durable before the change may happen.
     pub(super) fn content(&self) -> Option<BorrowedFd<'_>> {
         match self {
@@ -144,10 +164,7 @@ impl Change {
                 stage.keep();
             }
             Change::Rename { from, to, replace } => disk.rename(named(from), named(to), *replace)?,
-            Change::Remove(place) => match place.attributes()?.kind {
-                FileKind::Folder => return Err(Errno::ISDIR.into()),
-                _ => disk.unlink(&place.folder, place.name())?,
-            },
+            Change::Remove(place) => disk.unlink(&place.folder, place.name())?,
             Change::MakeFolder(place, mode) => disk.make_folder(&place.folder, place.name(), *mode)?,
             Change::RemoveFolder(place) => disk.remove_folder(&place.folder, place.name())?,
             Change::MakeLink(place, text) => disk.make_link(&place.folder, place.name(), text)?,

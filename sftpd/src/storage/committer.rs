@@ -7,8 +7,8 @@
 //! again would be told "fine".
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pair::record::{Operation, Record};
@@ -17,22 +17,19 @@ use tokio::sync::{oneshot, watch};
 
 use super::change::Change;
 use super::disk::Disk;
-use super::journal::{self, Intent, Journal, Outcome, RowChange, empty_record};
+use super::flush::{ContentFlush, from_journal, write_intents};
+use super::group::{Group, gather};
+use super::journal::{Intent, Journal, Outcome, RowChange, empty_record};
+use super::notes::Notes;
 use super::reserve::Reserve;
 use super::unfinished::Unfinished;
 use super::{Durability, Result, Stage, StorageError};
 
 /// Changes that wait for the committer at most; past it their sessions wait.
-const QUEUE_CHANGES_MAX: usize = 4096;
-
-/// Changes in one group at most.
-const GROUP_CHANGES_MAX: usize = 512;
+pub(super) const QUEUE_CHANGES_MAX: usize = 4096;
 
 /// From this many things to flush on, one flush of the whole file system is cheaper than one of each.
-const FLUSH_EACH_MAX: usize = 8;
-
-/// Long uploads that wait for a flush while they arrive; past it CLOSE has more to do.
-const FLUSHES_MAX: usize = 64;
+pub(super) const FLUSH_EACH_MAX: usize = 8;
 
 /// How often old records are removed, and a heartbeat is written.
 const CHORES: Duration = Duration::from_secs(10);
@@ -43,7 +40,8 @@ const RECORDS_MAX: u64 = 1_000_000;
 /// Records removed at once.
 const FORGET_AT_ONCE: u64 = 2000;
 
-type Answer = oneshot::Sender<Result<()>>;
+/// Where an answer goes.
+pub(super) type Answer = oneshot::Sender<Result<()>>;
 
 /// What the thread is asked for.
 pub(super) enum Job {
@@ -59,40 +57,9 @@ pub(super) enum Job {
     Hash(u64, blake3::Hash),
     /// The end of the run.
     Stop(Answer),
-}
-
-/// The way to the committer for what is only noted: unfinished uploads, and flushes while they arrive.
-#[derive(Clone, Debug)]
-pub(super) struct Notes {
-    queue: SyncSender<Job>,
-    // Held to put one in or to take all out.
-    rows: Arc<Mutex<Vec<RowChange>>>,
-    flusher: SyncSender<(Arc<Stage>, u64)>,
-}
-
-impl Notes {
-    /// Notes a change of what is remembered of unfinished uploads. It is written with the next group.
-    pub(super) fn note(&self, row: RowChange) {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
-        // A full queue is a committer at work, which looks here before its next group.
-        let _: std::result::Result<(), TrySendError<Job>> = self.queue.try_send(Job::Wake);
-    }
-
-    /// Puts back what could not be written.
-    fn note_again(&self, mut rows: Vec<RowChange>) {
-        let mut waiting = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.append(&mut waiting);
-        *waiting = rows;
-    }
-
-    /// Asks for a flush of an upload whose first `bytes` have arrived; tells whether there was room to ask.
-    pub(super) fn flush(&self, stage: Arc<Stage>, bytes: u64) -> bool {
-        self.flusher.try_send((stage, bytes)).is_ok()
-    }
-
-    fn take(&self) -> Vec<RowChange> {
-        std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+    /// What is behind it waits until a test lets go, and is one group then.
+    #[cfg(test)]
+    Hold(Receiver<()>),
 }
 
 /// Why the volume is read-only, once it is.
@@ -122,29 +89,8 @@ pub(super) struct Worker {
     pub(super) hashing: SyncSender<(u64, Arc<Stage>)>,
 }
 
-/// The queue to the thread that is yet to be started, and the notes that go by it.
-pub(super) fn queue(failed: Failure, is_durable: bool) -> std::io::Result<(SyncSender<Job>, Receiver<Job>, Notes)> {
-    let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE_CHANGES_MAX);
-    let (flusher, flushes) = std::sync::mpsc::sync_channel(FLUSHES_MAX);
-    let notes = Notes { queue: queue.clone(), rows: Arc::default(), flusher };
-    let rows = Arc::downgrade(&notes.rows);
-    let flush = move |(stage, bytes): (Arc<Stage>, u64)| {
-        let flushed = if is_durable { stage.disk().flush(stage.file()) } else { Ok(()) };
-        match (flushed, rows.upgrade()) {
-            (Err(error), _) => fail(&failed, error),
-            (Ok(()), Some(rows)) => {
-                let row = RowChange::Durable { number: stage.number(), bytes };
-                rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
-            }
-            (Ok(()), None) => {}
-        }
-    };
-    std::thread::Builder::new().name("flusher".into()).spawn(move || flushes.into_iter().for_each(flush))?;
-    Ok((queue, jobs, notes))
-}
-
 /// The volume is read-only from now on.
-fn fail(failed: &Failure, error: impl std::fmt::Display) {
+pub(super) fn fail(failed: &Failure, error: impl std::fmt::Display) {
     tracing::error!(%error, "a flush of the data volume failed: it is read-only until sftpd is started again");
     let _ = failed.set(format!("the volume is read-only since a flush failed: {error}"));
 }
@@ -178,25 +124,18 @@ struct Item {
     answer: Option<Answer>,
 }
 
-/// What is to be done together.
-#[derive(Default)]
-struct Group {
-    items: Vec<(Change, Option<Arc<str>>, Option<Answer>)>,
-    settles: Vec<Answer>,
-    others: Vec<Job>,
-    stop: Option<Answer>,
-}
-
 impl Worker {
     fn run(&mut self, jobs: &Receiver<Job>) {
         let mut last_chores = std::time::Instant::now();
+        let mut given_back = None;
         loop {
-            let first = match jobs.recv_timeout(CHORES) {
+            let first = match given_back.take().map_or_else(|| jobs.recv_timeout(CHORES), Ok) {
                 Ok(first) => Some(first),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return self.end(),
             };
-            let mut group = gather(first, jobs);
+            let mut group;
+            (group, given_back) = gather(first, jobs);
             let stop = group.stop.take();
             self.commit(group);
             if self.disk.has_crashed() {
@@ -239,9 +178,10 @@ impl Worker {
     }
 
     /// What each change will do. A change that cannot be told of, because its folder is gone, fails here.
-    fn intend(&mut self, changes: Vec<(Change, Option<Arc<str>>, Option<Answer>)>) -> Vec<Item> {
+    fn intend(&mut self, changes: Vec<(Change, Option<Arc<str>>, Answer)>) -> Vec<Item> {
         let refusal = self.refusal();
-        let intend = |(change, author, answer): (Change, Option<Arc<str>>, Option<Answer>)| {
+        let intend = |(change, author, answer): (Change, Option<Arc<str>>, Answer)| {
+            let answer = Some(answer);
             let intent = match (&refusal, author) {
                 (Err(error), _) => Err(error.clone()),
                 (Ok(()), None) => Ok(None),
@@ -400,7 +340,8 @@ impl Worker {
                     tracing::debug!(%error, seq, "a file's hash could not be noted");
                 }
             }
-            Job::Change(..) | Job::Settle(_) | Job::Wake | Job::Stop(_) => {}
+            // The others are not put here.
+            _ => {}
         }
     }
 
@@ -438,83 +379,5 @@ impl Worker {
     }
 }
 
-/// Takes in whatever is waiting, up to a change on which the paths of later ones depend.
-fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> Group {
-    let mut group = Group::default();
-    for job in first.into_iter().chain(jobs.try_iter()) {
-        match job {
-            Job::Change(change, author, answer) => {
-                let is_last = change.moves_a_folder();
-                group.items.push((change, author, Some(answer)));
-                if is_last || group.items.len() >= GROUP_CHANGES_MAX {
-                    break;
-                }
-            }
-            Job::Settle(answer) => group.settles.push(answer),
-            Job::Stop(answer) => {
-                group.stop = Some(answer);
-                break;
-            }
-            Job::Wake => {}
-            other => group.others.push(other),
-        }
-    }
-    group
-}
-
-/// Flushes contents beside the journal's own flush.
-struct ContentFlush<'a> {
-    volume: &'a OwnedFd,
-    disk: &'a Disk,
-    failed: &'a Failure,
-    is_wanted: bool,
-}
-
-impl ContentFlush<'_> {
-    /// Gives those that found no room: they fail alone, as nobody was promised them yet.
-    fn run(&self, contents: &[(usize, BorrowedFd<'_>)]) -> Vec<(usize, Errno)> {
-        if contents.len() > FLUSH_EACH_MAX {
-            if let Err(error) = self.disk.flush_all(self.volume) {
-                fail(self.failed, error);
-            }
-            return Vec::new();
-        }
-        let mut lost = Vec::new();
-        for (index, content) in contents {
-            match self.disk.flush(*content) {
-                Ok(()) => {}
-                Err(error @ (Errno::NOSPC | Errno::DQUOT)) => lost.push((*index, error)),
-                Err(error) => fail(self.failed, error),
-            }
-        }
-        lost
-    }
-}
-
-/// Writes intents. A full disk gives up the reserved room where that lets something be removed.
-fn write_intents(
-    journal: &mut Journal,
-    reserve: &mut Reserve,
-    intents: &[Intent],
-    rows: &[RowChange],
-    must_settle: bool,
-    frees_room: bool,
-) -> Result<()> {
-    if intents.is_empty() && rows.is_empty() && !must_settle {
-        return Ok(());
-    }
-    let is_lazy = intents.is_empty() && !must_settle;
-    let mut write = || if is_lazy { journal.decide(&[], rows) } else { journal.write(intents, rows) };
-    let written = match write() {
-        Err(error) if journal::is_full(&error) && frees_room && reserve.give_up() => write(),
-        written => written,
-    };
-    written.map_err(from_journal)
-}
-
-fn from_journal(error: rusqlite::Error) -> StorageError {
-    if journal::is_full(&error) {
-        return Errno::NOSPC.into();
-    }
-    StorageError::Refused(error.to_string())
-}
+#[cfg(test)]
+mod tests;

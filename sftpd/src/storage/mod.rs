@@ -18,7 +18,10 @@ mod committer;
 mod disk;
 #[cfg(test)]
 mod faults;
+mod flush;
+mod group;
 mod journal;
+mod notes;
 mod recovery;
 mod reserve;
 

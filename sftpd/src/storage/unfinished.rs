@@ -12,9 +12,9 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::arrival::Arrival;
-use super::committer::Notes;
 use super::disk::{self, Disk};
 use super::journal::{RowChange, UploadRow};
+use super::notes::Notes;
 use super::stage::{Stage, name_of};
 use super::upload::{Opening, Upload, Writer, key_of};
 use super::{Attributes, NewAttributes, Place, Result};

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::arrival::Arrival;
-use super::committer::Notes;
 use super::journal::RowChange;
+use super::notes::Notes;
 use super::root::attributes_of;
 use super::unfinished::Unfinished;
 use super::{Attributes, NewAttributes, Place, Result, Stage, StorageError};

@@ -16,10 +16,11 @@ use tokio::sync::watch;
 
 use super::arrival::Arrival;
 use super::change::Change;
-use super::committer::{self, Committer, Job, Notes, Worker};
+use super::committer::{Committer, Job, Worker};
 use super::disk::Disk;
 use super::journal::{Journal, Opened, Reader, RowChange, UploadRow};
 use super::mounted::{FOLDER_FLAGS, check_marker, lock, open_folder, refuse_mounts_inside};
+use super::notes::{self, Notes};
 use super::recovery::{Recovery, hash_of};
 use super::reserve::Reserve;
 use super::root::proc_path;
@@ -101,7 +102,7 @@ impl Volume {
         let journal = opened.journal;
         let stages = Arc::new(stages);
         let failed = Arc::new(OnceLock::new());
-        let (queue, jobs, notes) = committer::queue(failed.clone(), is_durable)?;
+        let (queue, jobs, notes) = notes::queue(failed.clone(), is_durable)?;
         let unfinished = Unfinished::new(disk.clone(), stages.clone(), notes.clone());
         unfinished.restore(left);
         let (decided, follow) = watch::channel(journal.last_seq());
@@ -168,6 +169,11 @@ impl Volume {
     pub fn whole(&self) -> Result<Root> {
         let folder = self.folder.try_clone().map_err(|_| StorageError::System(rustix::io::Errno::MFILE))?;
         Ok(Root::without_links(folder))
+    }
+
+    #[cfg(test)]
+    pub(super) fn committer_for_tests(&self) -> &Committer {
+        &self.committer
     }
 
     fn new_stage(&self, mode: u32) -> Result<Stage> {
@@ -425,4 +431,4 @@ fn start_hashing(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,9 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
+        // In memory where that is possible: thousands of volumes are opened and flushed.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         for name in ["data", "state"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
@@ -32,6 +34,13 @@ impl Fixture {
         let (data, state) = (self.data(), self.state());
         let location = Location { data: &data, state: &state, pair_id: "pair" };
         Volume::open_by(&location, &mut self.node, Durability::Fsync, disk).unwrap()
+    }
+
+    /// Opens it on a disk that may fail.
+    pub(crate) fn try_to_open(&mut self, disk: Disk) {
+        let (data, state) = (self.data(), self.state());
+        let location = Location { data: &data, state: &state, pair_id: "pair" };
+        let _ = Volume::open_by(&location, &mut self.node, Durability::Fsync, disk);
     }
 
     pub(crate) fn open(&mut self) -> Arc<Volume> {

@@ -1,0 +1,122 @@
+//! Which waiting changes are committed together: no two that concern the same thing.
+//!
+//! So what an intent names stays what it was until that very change happens, and after a crash each change of a group
+//! is judged by itself: has it happened, or can it still? Changes keep the order in which they came.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::Place;
+use super::change::Change;
+use super::committer::{Answer, Job};
+use super::disk::look;
+
+/// Changes in one group at most.
+const CHANGES_MAX: usize = 512;
+
+/// What is to be done together.
+#[derive(Default)]
+pub(super) struct Group {
+    /// Changes, and whose they are.
+    pub items: Vec<(Change, Option<Arc<str>>, Answer)>,
+    /// Who waits for what was noted.
+    pub settles: Vec<Answer>,
+    /// Small things that are done afterwards.
+    pub others: Vec<Job>,
+    /// Who waits for the end of the run.
+    pub stop: Option<Answer>,
+    concerned: Footprint,
+}
+
+/// What a change concerns.
+#[derive(Default)]
+struct Footprint {
+    /// Names, by the inode of their folder.
+    names: HashSet<(u64, Vec<u8>)>,
+    /// The things that have them now.
+    inodes: HashSet<u64>,
+    /// The folders in which they are.
+    folders: HashSet<u64>,
+}
+
+impl Footprint {
+    fn of(change: &Change) -> Footprint {
+        let mut footprint = Footprint::default();
+        let places: Vec<&Place> = match change {
+            Change::Publish(publication) => vec![&publication.place],
+            Change::Remove(place)
+            | Change::MakeFolder(place, _)
+            | Change::RemoveFolder(place)
+            | Change::MakeLink(place, _) => vec![place],
+            Change::Rename { from, to, .. } | Change::HardLink { from, to } => vec![from, to],
+            Change::SetAttributes(thing, _) | Change::Dirty(thing) | Change::Clean(thing) => {
+                footprint.inodes.extend(rustix::fs::fstat(thing).ok().map(|stat| stat.st_ino));
+                Vec::new()
+            }
+            Change::Flush(_) => Vec::new(),
+        };
+        for place in places {
+            let Ok(folder) = rustix::fs::fstat(&*place.folder) else { continue };
+            footprint.folders.insert(folder.st_ino);
+            footprint.names.insert((folder.st_ino, place.name.clone()));
+            footprint.inodes.extend(look(&place.folder, place.name()).ok().map(|found| found.identity.1));
+        }
+        footprint
+    }
+
+    fn meets(&self, other: &Footprint) -> bool {
+        !self.names.is_disjoint(&other.names)
+            || !self.inodes.is_disjoint(&other.inodes)
+            || !self.inodes.is_disjoint(&other.folders)
+            || !self.folders.is_disjoint(&other.inodes)
+    }
+
+    fn add(&mut self, other: Footprint) {
+        self.names.extend(other.names);
+        self.inodes.extend(other.inodes);
+        self.folders.extend(other.folders);
+    }
+}
+
+/// Takes in what is waiting, up to a change that must come in a group of its own or a later one: that is given back.
+pub(super) fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> (Group, Option<Job>) {
+    let mut group = Group::default();
+    for job in first.into_iter().chain(jobs.try_iter()) {
+        match job {
+            Job::Change(change, author, answer) => {
+                if let Some(job) = group.take_in(change, author, answer) {
+                    return (group, Some(job));
+                }
+                if group.items.len() >= CHANGES_MAX {
+                    break;
+                }
+            }
+            Job::Settle(answer) => group.settles.push(answer),
+            Job::Stop(answer) => {
+                group.stop = Some(answer);
+                break;
+            }
+            Job::Wake => {}
+            #[cfg(test)]
+            Job::Hold(let_go) => drop(let_go.recv()),
+            other => group.others.push(other),
+        }
+    }
+    (group, None)
+}
+
+impl Group {
+    /// Takes a change in, or gives it back.
+    fn take_in(&mut self, change: Change, author: Option<Arc<str>>, answer: Answer) -> Option<Job> {
+        let footprint = Footprint::of(&change);
+        // A folder takes along everything in it, however deep.
+        let must_be_alone = change.moves_a_folder() || self.items.iter().any(|(other, ..)| other.moves_a_folder());
+        if !self.items.is_empty() && (must_be_alone || footprint.meets(&self.concerned)) {
+            return Some(Job::Change(change, author, answer));
+        }
+        self.concerned.add(footprint);
+        self.items.push((change, author, answer));
+        None
+    }
+}
