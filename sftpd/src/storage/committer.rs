@@ -19,7 +19,7 @@ use super::change::Change;
 use super::disk::Disk;
 use super::flush::{ContentFlush, from_journal, write_intents};
 use super::group::{Group, gather};
-use super::journal::{Intent, Journal, Outcome, RowChange, empty_record};
+use super::journal::{self, Intent, Journal, Outcome, RowChange, empty_record};
 use super::notes::Notes;
 use super::reserve::Reserve;
 use super::unfinished::Unfinished;
@@ -72,6 +72,9 @@ pub(super) struct Committer {
     failed: Failure,
 }
 
+/// Outcomes, and what they change of unfinished uploads.
+pub(super) type Owed = (Vec<Outcome>, Vec<RowChange>);
+
 /// What the committer works with.
 pub(super) struct Worker {
     pub(super) volume: OwnedFd,
@@ -85,6 +88,8 @@ pub(super) struct Worker {
     pub(super) unfinished: Arc<Unfinished>,
     pub(super) decided: watch::Sender<u64>,
     pub(super) failed: Failure,
+    /// Outcomes that are not written yet.
+    pub(super) owed: Owed,
     /// Files whose hash is to be read afterwards.
     pub(super) hashing: SyncSender<(u64, Arc<Stage>)>,
 }
@@ -179,7 +184,7 @@ impl Worker {
 
     /// What each change will do. A change that cannot be told of, because its folder is gone, fails here.
     fn intend(&mut self, changes: Vec<(Change, Option<Arc<str>>, Answer)>) -> Vec<Item> {
-        let refusal = self.refusal();
+        let refusal = self.refusal().and_then(|()| self.presence()).and_then(|()| self.pay());
         let intend = |(change, author, answer): (Change, Option<Arc<str>>, Answer)| {
             let answer = Some(answer);
             let intent = match (&refusal, author) {
@@ -248,6 +253,21 @@ impl Worker {
         }
     }
 
+    /// Whether the folder still shows the volume that was opened. A disk that was unmounted below us would take every
+    /// upload and show none.
+    fn presence(&self) -> Result<()> {
+        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let shown = rustix::fs::stat(self.path.as_slice()).map(identity);
+        let held = rustix::fs::fstat(&self.volume).map(identity);
+        if shown.is_ok() && shown == held {
+            return Ok(());
+        }
+        let path = String::from_utf8_lossy(&self.path);
+        Err(StorageError::Refused(format!(
+            "{path} no longer shows the data volume: was it unmounted? Nothing is taken"
+        )))
+    }
+
     fn refusal(&self) -> Result<()> {
         match self.failed.get() {
             None => Ok(()),
@@ -311,21 +331,34 @@ impl Worker {
                 Err(_) => Outcome::Aborted(record.seq),
             });
         }
-        if outcomes.is_empty() && rows.is_empty() {
-            return;
-        }
-        match self.journal.decide(&outcomes, &rows) {
-            Ok(()) => {
-                self.decided.send_replace(self.journal.last_seq());
-                // One that finds no room to wait stays without hash, which its readers expect.
-                unhashed.into_iter().for_each(|file| drop(self.hashing.try_send(file)));
-            }
-            // Undecided intents would be judged at the next start; going on would leave more than one group of them.
+        self.owed.0.append(&mut outcomes);
+        self.owed.1.append(&mut rows);
+        match self.pay() {
+            // One that finds no room to wait stays without hash, which its readers expect.
+            Ok(()) => unhashed.into_iter().for_each(|file| drop(self.hashing.try_send(file))),
+            Err(StorageError::System(Errno::NOSPC)) => tracing::warn!("the journal's disk is full: nothing is taken"),
+            // Going on would leave more than one group undecided.
             Err(error) if !self.disk.has_crashed() => {
-                fail(&self.failed, format!("the journal cannot be written: {error}"))
+                fail(&self.failed, format!("the journal cannot be written: {error}"));
             }
             Err(_) => {}
         }
+    }
+
+    /// Writes the outcomes that are not written yet. Nothing else may be intended before that.
+    fn pay(&mut self) -> Result<()> {
+        let (outcomes, rows) = &self.owed;
+        if outcomes.is_empty() && rows.is_empty() {
+            return Ok(());
+        }
+        let written = match self.journal.decide(outcomes, rows) {
+            Err(error) if journal::is_full(&error) && self.reserve.give_up() => self.journal.decide(outcomes, rows),
+            written => written,
+        };
+        written.map_err(from_journal)?;
+        self.owed = Owed::default();
+        self.decided.send_replace(self.journal.last_seq());
+        Ok(())
     }
 
     fn other(&mut self, job: Job) {
@@ -372,7 +405,9 @@ impl Worker {
     /// The run ends well: everything is decided.
     fn end(&mut self) {
         let rows = self.notes.take();
-        let ended = self.journal.decide(&[], &rows).and_then(|()| self.journal.end_run());
+        let ended = self
+            .pay()
+            .and_then(|()| self.journal.decide(&[], &rows).and_then(|()| self.journal.end_run()).map_err(from_journal));
         if let (Err(error), None) = (ended, self.failed.get()) {
             tracing::warn!(%error, "the journal could not be closed: the next start takes this for an unclean stop");
         }

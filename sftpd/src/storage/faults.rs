@@ -43,6 +43,11 @@ impl Faults {
         self.failing.lock().unwrap().push((name, times, error));
     }
 
+    /// Fails nothing any more.
+    pub(crate) fn heal(&self) {
+        self.failing.lock().unwrap().clear();
+    }
+
     pub(super) fn step(&self, name: &'static str) -> rustix::io::Result<()> {
         if self.steps.fetch_add(1, Ordering::SeqCst) >= self.crash_at.load(Ordering::SeqCst) {
             return Err(CRASHED);

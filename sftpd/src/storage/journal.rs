@@ -171,7 +171,7 @@ impl Journal {
 
     /// Writes intents, and what changes of unfinished uploads, in one transaction. Durable when it comes back.
     pub(super) fn write(&mut self, intents: &[Intent], rows: &[RowChange]) -> rusqlite::Result<()> {
-        self.step()?;
+        self.step("journal")?;
         self.synchronous(self.is_durable)?;
         let transaction = self.db.transaction()?;
         for intent in intents {
@@ -181,7 +181,7 @@ impl Journal {
             change_row(&transaction, row)?;
         }
         transaction.commit()?;
-        self.step()
+        self.step("journal")
     }
 
     /// Writes an intent that nobody waits for.
@@ -192,7 +192,7 @@ impl Journal {
 
     /// Writes outcomes. They become durable with the next intents, which is before anything else changes.
     pub(super) fn decide(&mut self, outcomes: &[Outcome], rows: &[RowChange]) -> rusqlite::Result<()> {
-        self.step()?;
+        self.step("outcome")?;
         self.synchronous(false)?;
         let transaction = self.db.transaction()?;
         for outcome in outcomes {
@@ -269,8 +269,8 @@ impl Journal {
     }
 
     /// A fault in tests; see [`Disk::step`].
-    fn step(&self) -> rusqlite::Result<()> {
-        self.disk.step("journal").map_err(|error| {
+    fn step(&self, name: &'static str) -> rusqlite::Result<()> {
+        self.disk.step(name).map_err(|error| {
             let code = if error == rustix::io::Errno::NOSPC {
                 rusqlite::ffi::SQLITE_FULL
             } else {

@@ -117,6 +117,7 @@ impl Volume {
             unfinished: unfinished.clone(),
             decided,
             failed,
+            owed: Default::default(),
             hashing: start_hashing(queue.clone())?,
         };
         let now_us = jiff::Timestamp::now().as_microsecond() as u64;

@@ -160,3 +160,259 @@ async fn an_exclusive_upload_does_not_replace_what_came_meanwhile() {
     assert!(close(&volume, writer).await.is_err());
     assert_eq!(std::fs::read(fixture.data().join("alice/report")).unwrap(), b"first");
 }
+
+/// Everything that a publication goes through, with what may be done to each of them.
+const STEPS: [&str; 4] = ["create", "write", "journal", "rename"];
+
+fn content(fixture: &Fixture, name: &str) -> Option<Vec<u8>> {
+    std::fs::read(fixture.data().join("alice").join(name)).ok()
+}
+
+/// As the requests do it: an upload whose write fails is closed all the same.
+async fn try_to_put(volume: &Volume, name: &str, content: &[u8]) -> Result<()> {
+    let opening = opening(volume, "alice", 1, name);
+    let writer = match volume.resume_upload(&opening)? {
+        Some(writer) => writer,
+        None => volume.begin_upload(&opening, None)?,
+    };
+    let _ = writer.write(Some(0), content);
+    close(volume, writer).await
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_at_any_step_fails_that_upload_and_nothing_else() {
+    for step in STEPS {
+        let mut fixture = Fixture::new();
+        let disk = Disk::default();
+        let volume = fixture.open_by(disk.clone());
+        put(&volume, "report", b"first").await.unwrap();
+        disk.faults.fail(step, u64::MAX, rustix::io::Errno::NOSPC);
+        assert!(try_to_put(&volume, "report", b"second").await.is_err(), "{step}");
+        disk.faults.heal();
+        assert_eq!(content(&fixture, "report").unwrap(), b"first", "{step}");
+        assert_eq!(volume.failure(), None, "{step}");
+        try_to_put(&volume, "report", b"third").await.unwrap();
+        assert_eq!(content(&fixture, "report").unwrap(), b"third", "{step}");
+    }
+}
+
+#[tokio::test]
+async fn while_outcomes_cannot_be_written_nothing_new_is_taken_and_none_is_lost() {
+    let mut fixture = Fixture::new();
+    let disk = Disk::default();
+    let volume = fixture.open_by(disk.clone());
+    put(&volume, "first", b"1").await.unwrap();
+    volume.settle().await.unwrap();
+    disk.faults.fail("outcome", u64::MAX, rustix::io::Errno::NOSPC);
+    put(&volume, "report", b"2").await.unwrap();
+    assert!(try_to_put(&volume, "other", b"3").await.is_err());
+    disk.faults.heal();
+    try_to_put(&volume, "other", b"4").await.unwrap();
+    let mut decided = volume.decided();
+    let told = || volume.records_after(0, 100).unwrap().len();
+    tokio::time::timeout(Duration::from_secs(30), decided.wait_for(|_| told() == 4)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_whose_flush_finds_no_room_fails_alone() {
+    let mut fixture = Fixture::new();
+    let disk = Disk::default();
+    let volume = fixture.open_by(disk.clone());
+    put(&volume, "report", b"first").await.unwrap();
+    disk.faults.fail("fsync", 1, rustix::io::Errno::NOSPC);
+    assert!(try_to_put(&volume, "report", b"second").await.is_err());
+    assert_eq!((content(&fixture, "report").unwrap(), volume.failure()), (b"first".to_vec(), None));
+    try_to_put(&volume, "report", b"third").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_flush_makes_the_volume_read_only_and_is_never_tried_again() {
+    for step in ["fsync", "journal"] {
+        let mut fixture = Fixture::new();
+        let disk = Disk::default();
+        let volume = fixture.open_by(disk.clone());
+        put(&volume, "report", b"first").await.unwrap();
+        disk.faults.fail(step, 1, rustix::io::Errno::IO);
+        assert!(try_to_put(&volume, "report", b"second").await.is_err());
+        for _ in 0..3 {
+            let refused = try_to_put(&volume, "other", b"x").await.unwrap_err().to_string();
+            assert!(refused.contains("read-only since a flush failed"), "{step}: {refused}");
+        }
+        let make = Change::MakeFolder(volume.root("alice").unwrap().place(b"folder").unwrap(), 0o755);
+        assert!(volume.commit(make, Some("alice".into())).await.is_err());
+        assert!(volume.probe().unwrap_err().contains("read-only"));
+        assert_eq!(content(&fixture, "report").unwrap(), b"first");
+        drop(volume);
+        // A person has looked, and started it again: the upload is there to be continued or closed.
+        let volume = fixture.open();
+        put(&volume, "report", b"third").await.unwrap();
+        assert_eq!(content(&fixture, "report").unwrap(), b"third");
+    }
+}
+
+#[tokio::test]
+async fn a_full_journal_still_lets_files_be_removed() {
+    let mut fixture = Fixture::new();
+    let disk = Disk::default();
+    let volume = fixture.open_by(disk.clone());
+    put(&volume, "report", b"first").await.unwrap();
+    assert!(fixture.state().join("reserve").exists());
+    disk.faults.fail("journal", 1, rustix::io::Errno::NOSPC);
+    let place = volume.root("alice").unwrap().place(b"report").unwrap();
+    volume.commit(Change::Remove(place), Some("alice".into())).await.unwrap();
+    assert_eq!(content(&fixture, "report"), None);
+    assert!(!fixture.state().join("reserve").exists(), "the room that was held back made it possible");
+}
+
+#[tokio::test]
+async fn a_volume_that_is_no_longer_shown_takes_nothing() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "report", b"first").await.unwrap();
+    let aside = fixture.state().join("aside");
+    std::fs::rename(fixture.data(), &aside).unwrap();
+    std::fs::create_dir(fixture.data()).unwrap();
+    let refused = try_to_put(&volume, "other", b"x").await.unwrap_err().to_string();
+    assert!(refused.contains("no longer shows the data volume"), "{refused}");
+    std::fs::remove_dir(fixture.data()).unwrap();
+    std::fs::rename(&aside, fixture.data()).unwrap();
+    try_to_put(&volume, "other", b"x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removed_folder_fails_the_close_and_keeps_what_arrived() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    std::fs::create_dir_all(fixture.data().join("alice/in")).unwrap();
+    let writer = begin(&volume, &opening(&volume, "alice", 1, "in/report"));
+    writer.write(Some(0), b"content").unwrap();
+    std::fs::remove_dir(fixture.data().join("alice/in")).unwrap();
+    assert!(close(&volume, writer).await.is_err());
+    assert_eq!(std::fs::read_dir(fixture.data().join(".pair/stage")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn the_journal_tells_every_change_in_order_with_what_it_concerned() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "report", b"first").await.unwrap();
+    let root = volume.root("alice").unwrap();
+    let place = |name: &str| root.place(name.as_bytes()).unwrap();
+    let commit = |change| volume.commit(change, Some("alice".into()));
+    commit(Change::MakeFolder(place("in"), 0o750)).await.unwrap();
+    commit(Change::Rename { from: place("report"), to: place("in/report"), replace: false }).await.unwrap();
+    commit(Change::Rename { from: place("in"), to: place("out"), replace: false }).await.unwrap();
+    commit(Change::Remove(place("out/report"))).await.unwrap();
+    assert!(commit(Change::Remove(place("missing"))).await.is_err());
+    commit(Change::RemoveFolder(place("out"))).await.unwrap();
+    let last = *volume.decided().wait_for(|seq| *seq >= 7).await.unwrap();
+    let told: Vec<_> = volume
+        .records_after(0, 100)
+        .unwrap()
+        .into_iter()
+        .map(|record| (record.op.name(), String::from_utf8(record.path.0).unwrap(), record.size, record.account))
+        .map(|(op, path, size, account)| format!("{op} {path} {} {account}", size.filter(|_| op == "put").unwrap_or(0)))
+        .collect();
+    let expected = [
+        "mkdir alice 0 sftpd",
+        "put alice/report 5 alice",
+        "mkdir alice/in 0 alice",
+        "rename alice/report 0 alice",
+        "rename alice/in 0 alice",
+        "remove alice/out/report 0 alice",
+        "rmdir alice/out 0 alice",
+    ];
+    assert_eq!(told, expected);
+    let put = &volume.records_after(0, 100).unwrap()[1];
+    assert_eq!(put.hash.as_deref(), Some(blake3::hash(b"first").to_hex().as_str()));
+    assert!(put.inode.is_some() && put.mtime_ns.is_some() && put.ctime_ns.is_some());
+    assert!(volume.records_after(last, 100).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_did_not_come_in_order_gets_its_hash_afterwards() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    let writer = begin(&volume, &opening(&volume, "alice", 1, "report"));
+    writer.write(Some(3), b"def").unwrap();
+    writer.write(Some(0), b"abc").unwrap();
+    close(&volume, writer).await.unwrap();
+    let hash = || volume.records_after(0, 100).unwrap().pop().and_then(|record| record.hash);
+    let known = async {
+        while hash().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), known).await.unwrap();
+    assert_eq!(hash().as_deref(), Some(blake3::hash(b"abcdef").to_hex().as_str()));
+}
+
+#[tokio::test]
+async fn after_a_stop_that_was_not_clean_the_journal_has_a_gap_and_a_mark() {
+    let mut fixture = Fixture::new();
+    let disk = Disk::default();
+    let volume = fixture.open_by(disk.clone());
+    put(&volume, "report", b"first").await.unwrap();
+    disk.faults.crash_after(0);
+    let _ = disk.step("kill");
+    drop(volume);
+    let volume = fixture.open();
+    let records = volume.records_after(0, 100).unwrap();
+    let mark = records.last().unwrap();
+    assert_eq!(mark.op, pair::record::Operation::Mark);
+    assert!(mark.seq > 1000);
+    let epoch = volume.epoch().clone();
+    drop(volume);
+    let volume = fixture.open();
+    assert_eq!(volume.records_after(mark.seq, 100).unwrap(), Vec::new(), "a clean stop leaves no mark");
+    assert_eq!(*volume.epoch(), epoch);
+    drop(volume);
+    std::fs::remove_file(fixture.state().join("sftpd.db")).unwrap();
+    let volume = fixture.open();
+    assert_eq!((volume.epoch().counter, volume.epoch().parent.clone()), (epoch.counter + 1, Some(epoch.id)));
+}
+
+#[tokio::test]
+async fn what_arrived_behind_a_gap_is_not_shown_to_who_resumes_also_after_a_kill() {
+    for is_killed in [false, true] {
+        let mut fixture = Fixture::new();
+        let disk = Disk::default();
+        let volume = fixture.open_by(disk.clone());
+        let writer = begin(&volume, &opening(&volume, "alice", 1, "report"));
+        writer.write(Some(0), b"abc").unwrap();
+        writer.write(Some(100), b"far away").unwrap();
+        let seen = |volume: &Volume, connection| {
+            let place = opening(volume, "alice", connection, "report").place;
+            volume.unfinished_at("alice", connection, &place).unwrap().size
+        };
+        assert_eq!((seen(&volume, 1), seen(&volume, 2)), (108, 3), "its own connection sees all, another what arrived");
+        volume.settle().await.unwrap();
+        if is_killed {
+            disk.faults.crash_after(0);
+            let _ = disk.step("kill");
+        }
+        drop(writer);
+        drop(volume);
+        let volume = fixture.open();
+        assert_eq!(seen(&volume, 7), 3, "killed: {is_killed}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_power_failure_only_what_was_flushed_is_believed() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "report", b"old").await.unwrap();
+    let writer = begin(&volume, &opening(&volume, "alice", 1, "report"));
+    writer.write(Some(0), b"new, never flushed").unwrap();
+    volume.settle().await.unwrap();
+    drop(writer);
+    drop(volume);
+    let db = rusqlite::Connection::open(fixture.state().join("sftpd.db")).unwrap();
+    db.execute("UPDATE meta SET value = 'another boot' WHERE key = 'boot'", []).unwrap();
+    drop(db);
+    let volume = fixture.open();
+    let place = opening(&volume, "alice", 2, "report").place;
+    assert_eq!(volume.unfinished_at("alice", 2, &place).unwrap().size, 0, "not the old file's size");
+    assert_eq!(content(&fixture, "report").unwrap(), b"old");
+}
