@@ -17,6 +17,8 @@ pub mod node;
 pub mod secret;
 pub mod volume;
 
+pub mod record;
+
 pub mod client;
 pub mod extension;
 pub mod wire;
