@@ -17,6 +17,7 @@ pub mod node;
 pub mod secret;
 pub mod volume;
 
+pub mod feed;
 pub mod record;
 
 pub mod client;
