@@ -1,7 +1,8 @@
 //! The feed: how sftpd tells other programs on its machine, line by line, what has changed on the volume.
 //!
-//! One message is one line of JSON, and a line has a limit. The server greets with `hello`; the client subscribes, reads
-//! and acknowledges. Which records there are, and what an acknowledgement does, the server decides (`sftpd/src/feed.rs`).
+//! One message is one line of JSON, and a line has a limit. The server greets with `hello`; the client subscribes,
+//! reads and acknowledges. Which records there are, and what an acknowledgement does, the server decides
+//! (`sftpd/src/feed.rs`).
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! Serves the feed on a socket in the state folder: what was done on the volume, to whoever subscribes on this machine.
 //!
-//! A subscriber gets every change after its position, in order, or is told to reconcile: nothing is left out in silence.
-//! It is served from the journal, a batch at a time, so one that reads slowly costs a batch of memory and holds nobody.
-//! What is in the journal, and how long, is the journal's affair.
+//! A subscriber gets every change after its position, in order, or is told to reconcile: nothing is left out in
+//! silence. It is served from the journal, a batch at a time, so one that reads slowly costs a batch of memory and
+//! holds nobody. What is in the journal, and how long, is the journal's affair.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -288,7 +288,7 @@ impl Feed {
         Ok(None)
     }
 
-    /// Where a subscriber starts, and what it must be told first. That its position is too old shows with the first batch.
+    /// Where a subscriber starts, and what it must be told first. Whether its position is too old shows in `batch`.
     fn start(&self, from: Option<&Position>) -> (u64, Option<Message>) {
         let (epoch, last) = (self.source.epoch(), self.last_seq());
         let reason = match from {
