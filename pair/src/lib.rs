@@ -17,6 +17,10 @@ pub mod node;
 pub mod secret;
 pub mod volume;
 
+<<<<<<< HEAD
+=======
+pub mod feed;
+>>>>>>> feed
 pub mod record;
 
 pub mod client;

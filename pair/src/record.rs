@@ -1,7 +1,7 @@
 //! A change of the volume as both programs know it: its position, what was done, and to what.
 //!
-//! A [`Record`] reads back from its JSON as it was, whatever bytes its names have. Nothing here stores a record, applies
-//! one or decides which of two epochs is right.
+//! A [`Record`] reads back from its JSON as it was, whatever bytes its names have. Nothing here stores a record,
+//! applies one or decides which of two epochs is right.
 
 use std::fmt::Write as _;
 use std::str::FromStr;

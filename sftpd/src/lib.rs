@@ -31,6 +31,8 @@ mod users_watch;
 
 mod storage;
 
+pub mod feed;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,323 @@
+//! Serves the feed on a socket in the state folder: what was done on the volume, to whoever subscribes on this machine.
+//!
+//! A subscriber gets every change after its position, in order, or is told to reconcile: nothing is left out in
+//! silence. It is served from the journal, a batch at a time, so one that reads slowly costs a batch of memory and
+//! holds nobody. What is in the journal, and how long, is the journal's affair.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use pair::exit::usage;
+use pair::feed::{
+    Hello, Lines, Message, REQUEST_BYTES_MAX, Request, STANDBY_NAME_MAX, Standby, is_standby_name, path, send,
+};
+use pair::record::{Epoch, Position, Record};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long nothing is said before a heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Records that are read from the journal at once.
+const BATCH: usize = 500;
+/// Connections at once; one more is closed.
+const CONNECTIONS_MAX: usize = 100;
+/// Answers that wait for a client to read; then its requests wait.
+const ANSWERS_MAX: usize = 16;
+/// How long a client that says nothing more may take to read what it is owed.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Where the changes come from.
+pub trait Source: Send + Sync + 'static {
+    /// The epoch. It stays the same as long as the source lives.
+    fn epoch(&self) -> Epoch;
+    /// The machine, as in its `node.yaml`.
+    fn node(&self) -> String;
+    /// The last `seq` all of whose predecessors are decided.
+    fn decided(&self) -> watch::Receiver<u64>;
+    /// The oldest `seq` from which on nothing was dropped; one past the decided one where nothing is kept. Blocks.
+    fn first_seq(&self) -> anyhow::Result<u64>;
+    /// What was done after `seq`, up to the decided one, in order: all of it if that is less than `max`. Blocks.
+    fn records_after(&self, seq: u64, max: usize) -> anyhow::Result<Vec<Record>>;
+    /// Notes that a standby has everything up to `seq`. Blocks.
+    fn acknowledge(&self, standby: &str, seq: u64) -> anyhow::Result<()>;
+    /// What the standbys have: name, `seq`, and when they said so in milliseconds since 1970. Blocks.
+    fn acknowledgements(&self) -> anyhow::Result<Vec<(String, u64, i64)>>;
+}
+
+/// Makes the socket, in place of one that a dead daemon has left.
+pub fn bind(state: &Path) -> anyhow::Result<UnixListener> {
+    let path = path(state);
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        return Err(usage(format!("{} is served: another sftpd runs on this state folder", path.display())));
+    }
+    replace_socket(&path).with_context(|| format!("cannot serve the feed on {}", path.display()))
+}
+
+/// The mode is set before the socket listens, so nobody else gets in between; the rename replaces a stale one.
+fn replace_socket(path: &Path) -> anyhow::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&fresh)?)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    rustix::net::listen(&socket, CONNECTIONS_MAX as i32)?;
+    std::fs::rename(&fresh, path)?;
+    Ok(UnixListener::from_std(socket.into())?)
+}
+
+/// Serves until `shutdown`; then every connection ends at once, since a subscriber can always ask again.
+pub async fn serve(source: Arc<dyn Source>, listener: UnixListener, shutdown: CancellationToken) {
+    let connections = TaskTracker::new();
+    let feed = Arc::new(Feed { source, acknowledging: Mutex::new(()) });
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok(_) if connections.len() >= CONNECTIONS_MAX => tracing::warn!("too many connections to the feed"),
+            Ok((stream, _)) => {
+                let (feed, shutdown) = (feed.clone(), shutdown.clone());
+                connections.spawn(async move { shutdown.run_until_cancelled(connection(feed, stream)).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to the feed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Requests are taken while answers are written: else a client that acknowledges and a server that sends could wait
+/// for each other for ever.
+async fn connection(feed: Arc<Feed>, stream: UnixStream) {
+    let (read, write) = stream.into_split();
+    let (answers, answered) = mpsc::channel(ANSWERS_MAX);
+    let requests = async {
+        take_requests(&feed, read, answers).await;
+        tokio::time::sleep(GOODBYE).await;
+    };
+    let ended = tokio::select! {
+        ended = write_answers(&feed, write, answered) => ended,
+        () = requests => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = format!("{error:#}"), "a connection to the feed ended");
+    }
+}
+
+/// What the writer of a connection is to do.
+enum Answer {
+    Send(Message),
+    Follow(Option<Position>),
+}
+
+fn refusal(sentence: impl std::fmt::Display) -> Message {
+    Message::Error { sentence: sentence.to_string() }
+}
+
+/// Ends when the client is done, or has said something that makes no sense: that is answered before the end.
+async fn take_requests(feed: &Arc<Feed>, read: OwnedReadHalf, answers: mpsc::Sender<Answer>) {
+    let mut lines = Lines::new(read, REQUEST_BYTES_MAX);
+    let mut standby = None;
+    loop {
+        let taken = match lines.next().await {
+            Ok(Some(request)) => feed.take(request, &mut standby).await,
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let (answer, goes_on) = match taken {
+            Ok(answer) => (answer, true),
+            Err(error) => (Some(Answer::Send(refusal(format!("{error:#}")))), false),
+        };
+        if let Some(answer) = answer
+            && answers.send(answer).await.is_err()
+        {
+            return;
+        }
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// Ends when no more answers can come, or nobody reads them.
+async fn write_answers(
+    feed: &Arc<Feed>,
+    write: OwnedWriteHalf,
+    mut answers: mpsc::Receiver<Answer>,
+) -> anyhow::Result<()> {
+    let mut write = BufWriter::new(write);
+    let mut decided = feed.source.decided();
+    let mut sent: Option<u64> = None;
+    send(&mut write, &feed.blocking(Feed::hello).await?).await?;
+    loop {
+        write.flush().await?;
+        let heartbeat = Instant::now() + HEARTBEAT;
+        tokio::select! {
+            answer = answers.recv() => match answer {
+                Some(Answer::Send(message)) => send(&mut write, &message).await?,
+                Some(Answer::Follow(from)) => {
+                    let (seq, reconcile) = feed.blocking(move |feed| Ok(feed.start(from.as_ref()))).await?;
+                    if let Some(message) = reconcile {
+                        send(&mut write, &message).await?;
+                    }
+                    sent = Some(seq);
+                }
+                None => return Ok(()),
+            },
+            seq = behind(&mut decided, sent) => {
+                let seq = seq?;
+                let (now_sent, messages) = match feed.blocking(move |feed| feed.batch(seq)).await {
+                    Ok(batch) => batch,
+                    Err(error) => {
+                        send(&mut write, &refusal(format!("{error:#}"))).await?;
+                        return Ok(write.flush().await?);
+                    }
+                };
+                for message in messages {
+                    send(&mut write, &message).await?;
+                }
+                sent = Some(now_sent);
+            }
+            () = tokio::time::sleep_until(heartbeat) => {
+                if let Some(seq) = sent {
+                    send(&mut write, &Message::Heartbeat { seq, time_ms: now_ms() }).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until there is more than what was sent, and says what was sent. For ever where nobody has subscribed.
+async fn behind(decided: &mut watch::Receiver<u64>, sent: Option<u64>) -> anyhow::Result<u64> {
+    let Some(seq) = sent else { return std::future::pending().await };
+    decided.wait_for(|decided| *decided > seq).await.context("the journal is closed")?;
+    Ok(seq)
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// What all connections share.
+struct Feed {
+    source: Arc<dyn Source>,
+    /// Held from looking at a standby's last acknowledgement to noting the next.
+    acknowledging: Mutex<()>,
+}
+
+impl Feed {
+    /// Runs what may wait for the disk where no session waits with it.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Feed>,
+        work: impl FnOnce(&Feed) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let feed = self.clone();
+        let worked = tokio::task::spawn_blocking(move || work(&feed)).await.context("a bug in the journal")?;
+        worked.inspect_err(|error| tracing::error!(error = format!("{error:#}"), "the feed cannot be served"))
+    }
+
+    fn last_seq(&self) -> u64 {
+        *self.source.decided().borrow()
+    }
+
+    fn hello(&self) -> anyhow::Result<Message> {
+        let (epoch, node, first_seq) = (self.source.epoch(), self.source.node(), self.source.first_seq()?);
+        Ok(Message::Hello(Hello { epoch, first_seq, last_seq: self.last_seq(), node }))
+    }
+
+    /// Does what a client asks. An error ends the connection.
+    async fn take(self: &Arc<Feed>, request: Request, standby: &mut Option<String>) -> anyhow::Result<Option<Answer>> {
+        match (request, standby.as_ref()) {
+            (Request::Status {}, _) => Ok(Some(Answer::Send(self.blocking(Feed::status).await?))),
+            (Request::Subscribe { .. }, Some(name)) => anyhow::bail!("this connection has subscribed for {name}"),
+            (Request::Subscribe { standby: name, .. }, None) if !is_standby_name(&name) => {
+                anyhow::bail!("a standby's name has 1 to {STANDBY_NAME_MAX} printable characters")
+            }
+            (Request::Subscribe { standby: name, from }, None) => {
+                *standby = Some(name);
+                Ok(Some(Answer::Follow(from)))
+            }
+            (Request::Acknowledge { .. }, None) => anyhow::bail!("subscribe first, then acknowledge"),
+            (Request::Acknowledge { position }, Some(name)) => {
+                let name = name.clone();
+                let refused = self.blocking(move |feed| feed.acknowledge(&name, &position)).await?;
+                Ok(refused.map(|sentence| Answer::Send(refusal(sentence))))
+            }
+        }
+    }
+
+    fn status(&self) -> anyhow::Result<Message> {
+        let standbys = self.source.acknowledgements()?.into_iter();
+        let standbys = standbys.map(|(name, seq, time_ms)| Standby { name, seq, time_ms }).collect();
+        Ok(Message::Status { epoch: self.source.epoch(), last_seq: self.last_seq(), standbys })
+    }
+
+    /// Notes an acknowledgement, or says why not.
+    fn acknowledge(&self, standby: &str, position: &Position) -> anyhow::Result<Option<String>> {
+        let _turn = self.acknowledging.lock().unwrap_or_else(PoisonError::into_inner);
+        let (epoch, last, seq) = (self.source.epoch().id, self.last_seq(), position.seq);
+        if position.epoch != epoch {
+            return Ok(Some(format!("{seq} of epoch {} is not of this feed: its epoch is {epoch}", position.epoch)));
+        }
+        if seq > last {
+            return Ok(Some(format!("{seq} cannot be acknowledged: the last change is {last}")));
+        }
+        let before = self.source.acknowledgements()?.into_iter().find(|(name, ..)| name == standby);
+        if let Some((_, before, _)) = before.filter(|(_, before, _)| *before > seq) {
+            return Ok(Some(format!("{standby} has acknowledged {before}: {seq} would take that back")));
+        }
+        self.source.acknowledge(standby, seq)?;
+        Ok(None)
+    }
+
+    /// Where a subscriber starts, and what it must be told first. Whether its position is too old shows in `batch`.
+    fn start(&self, from: Option<&Position>) -> (u64, Option<Message>) {
+        let (epoch, last) = (self.source.epoch(), self.last_seq());
+        let reason = match from {
+            // The first epoch starts with the volume; a later one knows nothing of what was there before.
+            None if epoch.parent.is_some() => "what was there before this epoch is not in its records".to_owned(),
+            None => return (0, None),
+            Some(from) if from.epoch != epoch.id => format!("epoch {} is not this one, {}", from.epoch, epoch.id),
+            Some(from) if from.seq > last => format!("{} is newer than the last change, {last}", from.seq),
+            Some(from) => return (from.seq, None),
+        };
+        (last, Some(Message::Reconcile { reason, seq: last }))
+    }
+
+    /// What to send to one that has everything up to `sent`, and what it has then.
+    fn batch(&self, sent: u64) -> anyhow::Result<(u64, Vec<Message>)> {
+        // Looked at before the records are read: what is decided meanwhile may not be among them.
+        let last = self.last_seq();
+        let records = self.source.records_after(sent, BATCH)?;
+        // Looked at after: what is dropped meanwhile may be missing among them.
+        let first = self.source.first_seq()?;
+        if first > sent.saturating_add(1) {
+            let reason = format!("the changes after {sent} are not kept: the oldest is {first}");
+            return Ok((last, vec![Message::Reconcile { reason, seq: last }]));
+        }
+        let last_read = records.last().map_or(sent, |record| record.seq);
+        let now_sent = if records.len() < BATCH { last.max(last_read) } else { last_read };
+        Ok((now_sent, records.into_iter().map(|record| Message::Record(Box::new(record))).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
