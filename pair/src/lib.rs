@@ -17,10 +17,7 @@ pub mod node;
 pub mod secret;
 pub mod volume;
 
-<<<<<<< HEAD
-=======
 pub mod feed;
->>>>>>> feed
 pub mod record;
 
 pub mod client;

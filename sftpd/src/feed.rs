@@ -23,6 +23,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::daemon::Daemon;
+
 /// How long nothing is said before a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Records that are read from the journal at once.
@@ -42,7 +44,8 @@ pub trait Source: Send + Sync + 'static {
     fn node(&self) -> String;
     /// The last `seq` all of whose predecessors are decided.
     fn decided(&self) -> watch::Receiver<u64>;
-    /// The oldest `seq` from which on nothing was dropped; one past the decided one where nothing is kept. Blocks.
+    /// The oldest `seq` from which on nothing was dropped; one past the decided one where nothing is kept. Raised with
+    /// or before the drop, never after: else a subscriber that reads in between misses records in silence. Blocks.
     fn first_seq(&self) -> anyhow::Result<u64>;
     /// What was done after `seq`, up to the decided one, in order: all of it if that is less than `max`. Blocks.
     fn records_after(&self, seq: u64, max: usize) -> anyhow::Result<Vec<Record>>;
@@ -50,6 +53,36 @@ pub trait Source: Send + Sync + 'static {
     fn acknowledge(&self, standby: &str, seq: u64) -> anyhow::Result<()>;
     /// What the standbys have: name, `seq`, and when they said so in milliseconds since 1970. Blocks.
     fn acknowledgements(&self) -> anyhow::Result<Vec<(String, u64, i64)>>;
+}
+
+impl Source for Daemon {
+    fn epoch(&self) -> Epoch {
+        self.volume.epoch().clone()
+    }
+
+    fn node(&self) -> String {
+        self.node.node.clone()
+    }
+
+    fn decided(&self) -> watch::Receiver<u64> {
+        self.volume.decided()
+    }
+
+    fn first_seq(&self) -> anyhow::Result<u64> {
+        self.volume.first_seq()
+    }
+
+    fn records_after(&self, seq: u64, max: usize) -> anyhow::Result<Vec<Record>> {
+        self.volume.records_after(seq, max)
+    }
+
+    fn acknowledge(&self, standby: &str, seq: u64) -> anyhow::Result<()> {
+        Ok(self.volume.acknowledge(standby, seq)?)
+    }
+
+    fn acknowledgements(&self) -> anyhow::Result<Vec<(String, u64, i64)>> {
+        self.volume.acknowledgements()
+    }
 }
 
 /// Makes the socket, in place of one that a dead daemon has left.

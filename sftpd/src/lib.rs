@@ -31,7 +31,7 @@ mod users_watch;
 
 mod storage;
 
-pub mod feed;
+mod feed;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,6 +97,7 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     node::write(&config.state, &node)?;
     let (sftp, health) = (bind(config.listen, "listen").await?, bind(config.health_listen, "health_listen").await?);
     let (listen, health_listen) = (sftp.local_addr()?, health.local_addr()?);
+    let feed = feed::bind(&config.state)?;
     let peer_key = peer_key(&secret)?.public_key().clone();
     let kept = Accounts::load(&config.state)?;
     // A first start that broke off has kept accounts, but none in them.
@@ -117,6 +118,11 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
     tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
     tasks.spawn(forget_old_uploads(daemon.clone(), shutdown.clone()));
+    let (source, feed_shutdown) = (daemon.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        feed::serve(source, feed, feed_shutdown).await;
+        Ok(())
+    });
     let sessions = listener::listen(daemon.clone(), sftp, ssh, shutdown.clone());
     tasks.spawn(async move {
         sessions.await;

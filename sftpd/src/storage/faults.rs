@@ -33,11 +33,6 @@ impl Faults {
         self.steps.load(Ordering::SeqCst) > self.crash_at.load(Ordering::SeqCst)
     }
 
-    /// Steps so far.
-    pub(crate) fn steps(&self) -> u64 {
-        self.steps.load(Ordering::SeqCst)
-    }
-
     /// Fails the next `times` steps of this name with an error.
     pub(crate) fn fail(&self, name: &'static str, times: u64, error: Errno) {
         self.failing.lock().unwrap().push((name, times, error));

@@ -231,11 +231,17 @@ impl Journal {
         let by_age = self.last_seq().saturating_sub(rows_max);
         let up_to = needed.unwrap_or(0).max(by_age);
         self.synchronous(false)?;
-        let mut statement = self.db.prepare_cached(
-            "DELETE FROM journal WHERE seq IN
-             (SELECT seq FROM journal WHERE seq <= ? AND outcome IS NOT NULL ORDER BY seq LIMIT ?)",
+        let transaction = self.db.transaction()?;
+        let dropped: Option<u64> = transaction.query_row(
+            "SELECT max(seq) FROM (SELECT seq FROM journal WHERE seq <= ? ORDER BY seq LIMIT ?)",
+            [up_to, at_most],
+            |row| row.get(0),
         )?;
-        statement.execute([up_to, at_most]).map(drop)
+        if let Some(dropped) = dropped {
+            transaction.execute("DELETE FROM journal WHERE seq <= ?", [dropped])?;
+            set_meta(&transaction, "dropped", &dropped.to_string())?;
+        }
+        transaction.commit()
     }
 
     /// Intents without outcome, in order.

@@ -3,6 +3,7 @@
 //! Always holds: only the account that began an upload finds it; it stays when its connection dies and when the daemon
 //! does, until it is finished, removed, replaced, or old. An upload that nobody writes holds no descriptor.
 
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -251,11 +252,12 @@ impl Unfinished {
         let Ok(key) = key_of(place) else { return };
         let mut entries = self.lock();
         let own = entries.entry(upload.account.clone()).or_default();
-        if own.contains_key(&key) {
-            self.discard_entry(&Entry::Live(upload.clone()), 0);
-        } else {
-            let entry = if upload.is_live() { Entry::Live(upload.clone()) } else { Entry::Left(upload.stage.number()) };
-            own.insert(key, entry);
+        match own.entry(key) {
+            MapEntry::Occupied(_) => self.discard_entry(&Entry::Live(upload.clone()), 0),
+            MapEntry::Vacant(free) => {
+                let number = upload.stage.number();
+                free.insert(if upload.is_live() { Entry::Live(upload.clone()) } else { Entry::Left(number) });
+            }
         }
     }
 

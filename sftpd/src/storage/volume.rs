@@ -338,8 +338,8 @@ impl Volume {
         self.decided.clone()
     }
 
-    /// The number of the oldest record that is kept, if there is any. Reads the journal: not for an async thread.
-    pub fn first_seq(&self) -> anyhow::Result<Option<u64>> {
+    /// The number from which on no record was dropped. Reads the journal: not for an async thread.
+    pub fn first_seq(&self) -> anyhow::Result<u64> {
         Ok(self.reader.first_seq()?)
     }
 

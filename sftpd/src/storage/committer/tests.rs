@@ -176,7 +176,7 @@ impl History {
         let data = vec![self.dice.roll(256) as u8; 1 + self.dice.roll(20)];
         let (_, writer, content) = &mut self.open[at];
         // At random not in order: such a file has no hash when it is published.
-        let backwards = data.len() % 5 == 0;
+        let backwards = data.len().is_multiple_of(5);
         let offset = if backwards { 0 } else { content.len() };
         if writer.write(Some(offset as u64), &data).is_ok() {
             let end = content.len().max(offset + data.len());

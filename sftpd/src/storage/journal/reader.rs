@@ -5,7 +5,7 @@ use std::path::Path;
 use pair::record::Record;
 use rusqlite::{Connection, params};
 
-use super::{BUSY_TIMEOUT, path, record};
+use super::{BUSY_TIMEOUT, meta, path, record};
 
 /// A reader of the journal.
 #[derive(Debug)]
@@ -26,9 +26,10 @@ impl Reader {
         self.db.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The oldest number that is kept, if any.
-    pub(in crate::storage) fn first_seq(&self) -> rusqlite::Result<Option<u64>> {
-        self.lock().query_row("SELECT min(seq) FROM journal", [], |row| row.get(0))
+    /// The number from which on nothing was dropped.
+    pub(in crate::storage) fn first_seq(&self) -> rusqlite::Result<u64> {
+        let dropped = meta(&self.lock(), "dropped")?.and_then(|text| text.parse::<u64>().ok());
+        Ok(dropped.unwrap_or(0) + 1)
     }
 
     /// Done records behind `seq` and up to `last`, in order.
