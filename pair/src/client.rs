@@ -184,8 +184,13 @@ impl Client {
         self.attributes(kind::STAT, path).await
     }
 
-    async fn attributes(&self, kind: u8, path: &[u8]) -> Result<Attrs> {
-        let body = self.inner.ask(kind, kind::ATTRS, path.len(), |out| put_bytes(out, path)).await?;
+    /// Attributes of an open file.
+    pub async fn fstat(&self, handle: &Handle) -> Result<Attrs> {
+        self.attributes(kind::FSTAT, &handle.bytes).await
+    }
+
+    async fn attributes(&self, kind: u8, of: &[u8]) -> Result<Attrs> {
+        let body = self.inner.ask(kind, kind::ATTRS, of.len(), |out| put_bytes(out, of)).await?;
         Ok(Reader(&body).attrs()?)
     }
 

@@ -5,19 +5,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod client;
+mod cut;
 mod machine;
 mod mirror;
 mod pair_of_machines;
 mod program;
 mod tree;
+mod user;
 mod wait;
 
 pub use client::{Outcome, Sftp};
+pub use cut::Cut;
 pub use machine::{Machine, MachineBuilder};
 pub use mirror::Mirror;
 pub use pair_of_machines::Pair;
 pub use program::{Program, binary, has_program, run};
 pub use tree::{Snapshot, fill_with_nasty_names, real_tree};
+pub use user::{User, master_with, read_all};
 pub use wait::{eventually, within};
 
 /// A users.yaml with an admin and one user, in the form that the original system had.
