@@ -9,6 +9,12 @@ use std::collections::BTreeMap;
 /// connection dies.
 const PIECES_MAX: usize = 256;
 
+/// The size from which to go on with an upload of which so much has arrived: the last byte is sent again. An upload that
+/// is all there but was never closed must not look complete, or its client goes away content and nothing is published.
+pub(super) fn to_be_shown(arrived: u64) -> u64 {
+    arrived.saturating_sub(1)
+}
+
 /// What has arrived.
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -74,6 +80,11 @@ impl Arrival {
         self.contiguous
     }
 
+    /// The size from which to go on.
+    pub(super) fn to_be_shown(&self) -> u64 {
+        to_be_shown(self.contiguous)
+    }
+
     /// Whether anything came behind a gap that is still open.
     pub(super) fn has_gap(&self) -> bool {
         !self.pieces.is_empty()
@@ -98,6 +109,7 @@ mod tests {
         arrival.wrote(0, b"abc");
         arrival.wrote(3, b"def");
         assert_eq!((arrival.contiguous(), arrival.hash(6)), (6, Some(blake3::hash(b"abcdef"))));
+        assert_eq!(arrival.to_be_shown(), 5, "it may be all there, but it was not closed");
         arrival.resized(6);
         assert!(arrival.hash(6).is_some(), "clients set the size that they have sent");
         arrival.resized(10);

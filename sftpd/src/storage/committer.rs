@@ -299,7 +299,7 @@ impl Worker {
                 && let Some(upload) = &publication.upload
             {
                 match item.result {
-                    Ok(()) => upload.published(true),
+                    Ok(()) => self.unfinished.finish(upload, &publication.place),
                     Err(_) => self.unfinished.take_back(upload, &publication.place),
                 }
             }

@@ -83,7 +83,7 @@ pub(super) struct UploadRow {
 pub(super) enum RowChange {
     Begun(UploadRow),
     Moved { number: u64, folder: u64, name: Vec<u8> },
-    Arrived { number: u64, bytes: u64 },
+    Arrived { number: u64, bytes: Option<u64> },
     Durable { number: u64, bytes: u64 },
     Gone(u64),
 }
@@ -367,7 +367,8 @@ fn change_row(db: &Connection, change: &RowChange) -> rusqlite::Result<()> {
             statement.execute(params![*folder as i64, name, number])
         }
         RowChange::Arrived { number, bytes } => {
-            db.prepare_cached("UPDATE upload SET arrived_bytes = ? WHERE number = ?")?.execute([bytes, number])
+            let mut statement = db.prepare_cached("UPDATE upload SET arrived_bytes = ? WHERE number = ?")?;
+            statement.execute(params![bytes, number])
         }
         RowChange::Durable { number, bytes } => {
             db.prepare_cached("UPDATE upload SET durable_bytes = ? WHERE number = ?")?.execute([bytes, number])

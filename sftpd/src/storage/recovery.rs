@@ -5,17 +5,19 @@
 //! object it names is still at its source, so doing this twice does no more than doing it once.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use pair::record::{Operation, Record, VolumePath};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::arrival::to_be_shown;
 use super::change::note_stat;
 use super::disk::Disk;
 use super::file_content::read_at;
 use super::journal::{Intent, Journal, Outcome, RowChange, UploadRow};
 use super::stage::{is_ours, name_of, number_of};
-use super::{Durability, Folder, Result};
+use super::{Durability, Folder, Result, Stage};
 
 /// The folders that recovery works in.
 pub(super) struct Recovery<'a> {
@@ -149,11 +151,18 @@ impl Recovery<'_> {
 
     /// The uploads that can be continued. Stages that nobody remembers go.
     pub(super) fn uploads(&self, journal: &mut Journal) -> anyhow::Result<Vec<UploadRow>> {
-        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        let (mut kept, mut changes) = (Vec::new(), Vec::new());
         for row in journal.uploads()? {
-            if self.can_be_continued(&row)? { kept.push(row) } else { gone.push(RowChange::Gone(row.number)) }
+            let number = row.number;
+            changes.push(match self.cut_to_what_is_certain(&row)? {
+                Some(bytes) => {
+                    kept.push(row);
+                    RowChange::Arrived { number, bytes: Some(bytes) }
+                }
+                None => RowChange::Gone(number),
+            });
         }
-        journal.decide(&[], &gone)?;
+        journal.decide(&[], &changes)?;
         let mut folder = Folder::new(self.stages.try_clone()?)?;
         while let Some(entry) = folder.next_entry()? {
             let number = number_of(&entry.name);
@@ -165,28 +174,29 @@ impl Recovery<'_> {
         Ok(kept)
     }
 
-    /// Cuts an upload to what is there for certain.
-    fn can_be_continued(&self, row: &UploadRow) -> Result<bool> {
+    /// Cuts an upload to what is there for certain, and says how much that is; none where it cannot be gone on with.
+    fn cut_to_what_is_certain(&self, row: &UploadRow) -> Result<Option<u64>> {
         let name = name_of(row.number);
         let Some(stat) = stat_of(self.stages, name.as_bytes())? else {
             if !(self.is_new_boot && row.overwrites) {
-                return Ok(false);
+                return Ok(None);
             }
             // Its bytes are lost, but its client must not be shown the size of the file that it was to replace.
             self.disk.create(self.stages, name.as_bytes(), 0o644)?;
-            return Ok(true);
+            return Ok(Some(0));
         };
         let size = stat.st_size as u64;
-        let known = if self.is_new_boot { row.durable_bytes } else { row.arrived_bytes.unwrap_or(size) };
+        let known = match row.arrived_bytes {
+            _ if self.is_new_boot => to_be_shown(row.durable_bytes),
+            Some(arrived) => arrived,
+            None => to_be_shown(size),
+        };
         if known < size {
-            let stage = super::Stage::open(
-                self.disk.clone(),
-                std::sync::Arc::new(self.stages.try_clone().map_err(|_| Errno::MFILE)?),
-                row.number,
-            )?;
+            let stages = Arc::new(self.stages.try_clone().map_err(|_| Errno::MFILE)?);
+            let stage = Stage::open(self.disk.clone(), stages, row.number)?;
             self.disk.truncate(stage.file(), known)?;
         }
-        Ok(true)
+        Ok(Some(known.min(size)))
     }
 }
 

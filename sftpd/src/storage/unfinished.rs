@@ -3,7 +3,6 @@
 //! Always holds: only the account that began an upload finds it; it stays when its connection dies and when the daemon
 //! does, until it is finished, removed, replaced, or old. An upload that nobody writes holds no descriptor.
 
-use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ use super::journal::{RowChange, UploadRow};
 use super::notes::Notes;
 use super::stage::{Stage, name_of};
 use super::upload::{Opening, Upload, Writer, key_of};
-use super::{Attributes, NewAttributes, Place, Result};
+use super::{Attributes, NewAttributes, Place, Result, StorageError};
 
 /// Unfinished uploads that one account may leave behind; past it the first by folder and name goes.
 const LEFT_MAX: usize = 10_000;
@@ -32,6 +31,12 @@ enum Entry {
     Live(Arc<Upload>),
     /// Nobody does: the number of its stage.
     Left(u64),
+}
+
+impl Entry {
+    fn is_publishing(&self) -> bool {
+        matches!(self, Entry::Live(upload) if upload.is_publishing())
+    }
 }
 
 /// All unfinished uploads.
@@ -118,17 +123,22 @@ impl Unfinished {
             return Ok(None);
         };
         let upload = match entry {
+            // A new upload comes behind it; one that would go on with it comes too early.
+            Entry::Live(upload) if upload.is_publishing() && opening.truncate => return Ok(None),
+            Entry::Live(upload) if upload.is_publishing() => {
+                return Err(StorageError::Refused("the upload of this file is just being completed: try again".into()));
+            }
             Entry::Live(upload) => upload.clone(),
             Entry::Left(number) => {
                 let stage = match Stage::open(self.disk.clone(), self.stages.clone(), *number) {
-                    Err(super::StorageError::System(Errno::NOENT)) => {
+                    Err(StorageError::System(Errno::NOENT)) => {
                         entries.get_mut(&opening.account).and_then(|own| own.remove(&key));
                         return Ok(None);
                     }
                     stage => stage?,
                 };
                 let size = super::attributes_of(stage.file())?.size;
-                Upload::new(opening, stage, Arrival::with(size), self.notes.clone())
+                Upload::new(opening, stage, Arrival::with(size), self.notes.clone(), true)
             }
         };
         let writer = upload.admit(opening, self)?;
@@ -156,9 +166,12 @@ impl Unfinished {
 
     /// Removes an unfinished upload; tells whether there was one.
     pub(super) fn discard(&self, account: &str, connection: u64, place: &Place) -> bool {
-        let Some((key, _)) = self.find(account, place) else {
+        let Some((key, entry)) = self.find(account, place) else {
             return false;
         };
+        if entry.is_publishing() {
+            return false;
+        }
         let removed = self.lock().get_mut(account).and_then(|own| own.remove(&key));
         removed.is_some_and(|entry| {
             self.discard_entry(&entry, connection);
@@ -168,6 +181,8 @@ impl Unfinished {
 
     fn discard_entry(&self, entry: &Entry, connection: u64) {
         let number = match entry {
+            // What is on its way to its name goes there.
+            Entry::Live(upload) if upload.is_publishing() => return,
             Entry::Live(upload) => {
                 upload.remove(connection);
                 upload.stage.number()
@@ -184,7 +199,7 @@ impl Unfinished {
     /// The account gives its unfinished upload another name; tells whether there was one. What it has unfinished under
     /// the new name is replaced.
     pub(super) fn rename(&self, account: &str, connection: u64, from: &Place, to: &Place) -> Result<bool> {
-        let Some((key, entry)) = self.find(account, from) else {
+        let Some((key, entry)) = self.find(account, from).filter(|(_, entry)| !entry.is_publishing()) else {
             return Ok(false);
         };
         let (folder, name) = key_of(to)?;
@@ -208,6 +223,7 @@ impl Unfinished {
     pub(super) fn set_attributes(&self, account: &str, place: &Place, new: &NewAttributes) -> Result<bool> {
         match self.find(account, place) {
             None => return Ok(false),
+            Some((_, entry)) if entry.is_publishing() => return Ok(false),
             Some((_, Entry::Live(upload))) => upload.set_attributes(new)?,
             Some((_, Entry::Left(number))) => {
                 let stage = Stage::open(self.disk.clone(), self.stages.clone(), number)?;
@@ -217,8 +233,9 @@ impl Unfinished {
         Ok(true)
     }
 
-    /// An upload is complete: it is found no more, and on its way to its name.
-    pub(super) fn begin_publishing(&self, upload: &Arc<Upload>, place: &Place) {
+    /// An upload has its name: it is found no more.
+    pub(super) fn finish(&self, upload: &Arc<Upload>, place: &Place) {
+        upload.published(true);
         self.change_own(upload, place, |own, key| {
             own.remove(&key);
         });
@@ -252,12 +269,14 @@ impl Unfinished {
         let Ok(key) = key_of(place) else { return };
         let mut entries = self.lock();
         let own = entries.entry(upload.account.clone()).or_default();
-        match own.entry(key) {
-            MapEntry::Occupied(_) => self.discard_entry(&Entry::Live(upload.clone()), 0),
-            MapEntry::Vacant(free) => {
-                let number = upload.stage.number();
-                free.insert(if upload.is_live() { Entry::Live(upload.clone()) } else { Entry::Left(number) });
+        let number = upload.stage.number();
+        let left = if upload.is_live() { Entry::Live(upload.clone()) } else { Entry::Left(number) };
+        match own.get(&key) {
+            Some(Entry::Live(newer)) if !Arc::ptr_eq(newer, upload) => {
+                self.discard_entry(&Entry::Live(upload.clone()), 0);
             }
+            Some(Entry::Left(newer)) if *newer != number => self.discard_entry(&Entry::Live(upload.clone()), 0),
+            _ => drop(own.insert(key, left)),
         }
     }
 

@@ -91,7 +91,8 @@ pub struct Opening {
 }
 
 impl Upload {
-    pub(super) fn new(opening: &Opening, stage: Stage, arrival: Arrival, notes: Notes) -> Arc<Upload> {
+    /// `is_known` says that the journal has it already, with what had arrived.
+    pub(super) fn new(opening: &Opening, stage: Stage, arrival: Arrival, notes: Notes, is_known: bool) -> Arc<Upload> {
         // It outlives its handles, and the daemon.
         stage.keep();
         let state = State {
@@ -104,7 +105,7 @@ impl Upload {
             flushing_to: arrival.contiguous(),
             arrival,
             failed: None,
-            has_noted_gap: false,
+            has_noted_gap: is_known,
         };
         Arc::new(Upload { account: opening.account.clone(), stage: Arc::new(stage), notes, state: Mutex::new(state) })
     }
@@ -121,6 +122,11 @@ impl Upload {
             state.takeovers += 1;
             state.writers = 0;
             self.cut_to_what_arrived(&mut state)?;
+        }
+        if state.writers == 0 && state.has_noted_gap {
+            // From here on its size tells again what has arrived.
+            self.notes.note(RowChange::Arrived { number: self.stage.number(), bytes: None });
+            state.has_noted_gap = false;
         }
         if opening.truncate {
             self.resize(&mut state, 0)?;
@@ -144,16 +150,14 @@ impl Upload {
     /// must not keep the disk full for everybody else, and its client begins again.
     fn cut_to_what_arrived(&self, state: &mut State) -> Result<()> {
         let found_no_room = matches!(state.failed, Some(StorageError::System(Errno::NOSPC | Errno::DQUOT)));
-        let arrived = if found_no_room { 0 } else { state.arrival.contiguous() };
+        let arrived = if found_no_room { 0 } else { state.arrival.to_be_shown() };
         if attributes_of(self.stage.file())?.size != arrived {
             self.stage.disk().truncate(self.stage.file(), arrived)?;
         }
         state.arrival.resized(arrived);
         state.failed = None;
-        if state.has_noted_gap {
-            self.notes.note(RowChange::Arrived { number: self.stage.number(), bytes: arrived });
-            state.has_noted_gap = false;
-        }
+        self.notes.note(RowChange::Arrived { number: self.stage.number(), bytes: Some(arrived) });
+        state.has_noted_gap = true;
         Ok(())
     }
 
@@ -162,7 +166,8 @@ impl Upload {
         let state = self.lock();
         let mut attributes = attributes_of(self.stage.file())?;
         if state.connection != connection {
-            attributes.size = attributes.size.min(state.arrival.contiguous());
+            let shown = if state.phase == Phase::Publishing { attributes.size } else { state.arrival.to_be_shown() };
+            attributes.size = attributes.size.min(shown);
         }
         Ok(attributes)
     }
@@ -183,9 +188,19 @@ impl Upload {
         self.lock().place = place;
     }
 
-    /// The publication went so.
+    /// The publication went so. If it failed, what has arrived is there to be gone on with.
     pub(super) fn published(&self, succeeded: bool) {
-        self.lock().phase = if succeeded { Phase::Published } else { Phase::Open };
+        let mut state = self.lock();
+        state.phase = if succeeded { Phase::Published } else { Phase::Open };
+        if !succeeded && state.writers == 0 {
+            // A size that could not be cut is not believed after a restart either.
+            let _ = self.cut_to_what_arrived(&mut state);
+        }
+    }
+
+    /// Whether it is complete and on its way to its name.
+    pub(super) fn is_publishing(&self) -> bool {
+        self.lock().phase == Phase::Publishing
     }
 
     /// Whether handles write it.
@@ -211,7 +226,8 @@ impl Upload {
     fn note_gap(&self, state: &mut State, is_there: bool) {
         if is_there && !state.has_noted_gap {
             state.has_noted_gap = true;
-            self.notes.note(RowChange::Arrived { number: self.stage.number(), bytes: state.arrival.contiguous() });
+            let bytes = Some(state.arrival.to_be_shown());
+            self.notes.note(RowChange::Arrived { number: self.stage.number(), bytes });
         }
     }
 
@@ -342,7 +358,6 @@ impl Writer {
         };
         self.is_closed = true;
         self.upload.lock().writers -= 1;
-        self.unfinished.begin_publishing(&self.upload, &place);
         let (stage, upload) = (self.upload.stage.clone(), Some(self.upload.clone()));
         Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload }))
     }

@@ -207,7 +207,7 @@ impl Volume {
             arrived_bytes: None,
             durable_bytes: 0,
         }));
-        let upload = Upload::new(opening, stage, arrival, self.notes.clone());
+        let upload = Upload::new(opening, stage, arrival, self.notes.clone(), false);
         self.unfinished.begin(opening, upload)
     }
 
