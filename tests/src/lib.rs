@@ -8,12 +8,13 @@ mod client;
 mod machine;
 mod mirror;
 mod pair_of_machines;
+pub mod power;
 mod program;
 mod tree;
 mod wait;
 
 pub use client::{Outcome, Sftp};
-pub use machine::{Machine, MachineBuilder};
+pub use machine::{Machine, MachineBuilder, new_secret};
 pub use mirror::Mirror;
 pub use pair_of_machines::Pair;
 pub use program::{Program, binary, has_program, run};
