@@ -15,7 +15,7 @@ mod tree;
 
 pub use chance::Chance;
 pub use crash::{Cut, cuts};
-pub use disk::LoggedDisk;
+pub use disk::{Event, LoggedDisk};
 pub use load::{ACCOUNT, Account, Story, run_load};
 pub use mount::{Mounted, Workplace, format, missing};
 pub use recovered::{check_journal, examine, examine_disk};

@@ -4,11 +4,13 @@
 //! never the same).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tests::power::{
-    Account, Chance, Cut, LoggedDisk, Mounted, Story, Workplace, cuts, examine, examine_disk, format, missing, run_load,
+    Account, Chance, Cut, Event, LoggedDisk, Mounted, Story, Workplace, cuts, examine, examine_disk, format, missing,
+    run_load,
 };
 use tests::{Machine, new_secret};
 
@@ -81,6 +83,32 @@ impl Recording {
         let machine = Machine::master().secret(&self.secret).users(&self.account.users());
         examine(cut, &self.disk, &self.workplace, &self.story, &self.account, machine).await
     }
+}
+
+/// What the other tests rest on: the loop device asks for a flush whenever the file system above wants one.
+#[test]
+fn the_disk_hears_of_every_flush() {
+    if !is_possible() {
+        return;
+    }
+    let workplace = Workplace::new().unwrap();
+    let disk = LoggedDisk::serve(format(DISK_BYTES, &workplace), &workplace.folder("disk")).unwrap();
+    let mounted = Mounted::mount(&disk.path(), workplace.folder("mounted")).unwrap();
+    mounted.flush();
+
+    let content = [0x5a; 4096];
+    let file = std::fs::File::create(mounted.path().join("file")).unwrap();
+    (&file).write_all(&content).unwrap();
+    let before = disk.position();
+    file.sync_all().unwrap();
+    let log = disk.log().split_off(before);
+    let place = |wanted: fn(&Event) -> bool| log.iter().position(wanted);
+    let written = place(|event| matches!(event, Event::Write { bytes, .. } if bytes.starts_with(&[0x5a; 4096])));
+    let flushes = log.iter().filter(|event| matches!(event, Event::Flush)).count();
+    assert!(written.is_some(), "the content came with the fsync");
+    // One before the commit record of ext4's journal, one behind it: it is written with FUA, which a loop device lacks.
+    assert!(flushes >= 2, "{flushes} flushes");
+    assert!(matches!(log.last(), Some(Event::Flush)), "nothing that was flushed for is behind the last flush");
 }
 
 #[tokio::test(flavor = "multi_thread")]
