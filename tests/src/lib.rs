@@ -9,6 +9,7 @@ mod cut;
 mod machine;
 mod mirror;
 mod pair_of_machines;
+pub mod power;
 mod program;
 mod tree;
 mod user;
@@ -16,7 +17,7 @@ mod wait;
 
 pub use client::{Outcome, Sftp};
 pub use cut::Cut;
-pub use machine::{Machine, MachineBuilder};
+pub use machine::{Machine, MachineBuilder, new_secret};
 pub use mirror::Mirror;
 pub use pair_of_machines::Pair;
 pub use program::{Program, binary, has_program, run};

@@ -18,9 +18,17 @@ pub struct MachineBuilder {
     users: String,
     data: Option<PathBuf>,
     settings: Vec<(String, String)>,
+    is_rebooted: bool,
 }
 
 impl MachineBuilder {
+    /// Lets the daemon believe that the system has started anew: what an earlier run wrote and did not flush is not to be
+    /// believed. It sees another boot id, by a mount that no other program sees. Needs root.
+    pub fn rebooted(mut self) -> MachineBuilder {
+        self.is_rebooted = true;
+        self
+    }
+
     /// The accounts of its first start.
     pub fn users(mut self, users: &str) -> MachineBuilder {
         self.users = users.to_owned();
@@ -67,9 +75,11 @@ impl MachineBuilder {
         }
         std::fs::write(folder.path().join("users.yaml"), &self.users).expect("the users file");
         let settings = [("SFTPD_ROLE".to_owned(), self.role.to_owned()), ("PAIR_SECRET".to_owned(), self.secret)];
+        std::fs::write(folder.path().join("boot_id"), "00000000-0000-4000-8000-000000000000\n").expect("a file");
         Machine {
             folder,
             data,
+            is_rebooted: self.is_rebooted,
             settings: settings.into_iter().chain(self.settings).collect(),
             program: None,
             address: None,
@@ -82,6 +92,7 @@ impl MachineBuilder {
 pub struct Machine {
     folder: TempDir,
     data: PathBuf,
+    is_rebooted: bool,
     settings: Vec<(String, String)>,
     program: Option<Program>,
     address: Option<SocketAddr>,
@@ -97,6 +108,7 @@ impl Machine {
             users: crate::SEED.to_owned(),
             data: None,
             settings: Vec::new(),
+            is_rebooted: false,
         }
     }
 
@@ -105,6 +117,11 @@ impl Machine {
         let folder = self.folder.path();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut command = Command::new(binary("sftpd"));
+        if self.is_rebooted {
+            let enter = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id && exec "$2""#;
+            command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", enter, "sh"]).arg(folder.join("boot_id")).arg(binary("sftpd"));
+        }
         command
             .env("SFTPD_LISTEN", self.address.unwrap_or(loopback).to_string())
             .env("SFTPD_HEALTH_LISTEN", self.health.unwrap_or(loopback).to_string())

@@ -1,0 +1,21 @@
+//! Power cuts on a real ext4: a disk that logs what reaches it, a load on it, and every state in which it may be left.
+//!
+//! The disk is one file of a FUSE file system in this process, mounted through a loop device. So its log is what a disk
+//! with a volatile cache sees: writes, and flushes. What was written since the last flush may be lost, in any mixture.
+//! It needs root, /dev/fuse and loop devices, and says so where they are missing.
+
+mod chance;
+mod content;
+mod crash;
+mod disk;
+mod load;
+mod mount;
+mod recovered;
+mod tree;
+
+pub use chance::Chance;
+pub use crash::{Cut, cuts};
+pub use disk::{Event, LoggedDisk};
+pub use load::{ACCOUNT, Account, Story, run_load};
+pub use mount::{Mounted, Workplace, format, missing};
+pub use recovered::{check_journal, examine, examine_disk};
