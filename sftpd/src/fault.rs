@@ -72,7 +72,7 @@ impl From<StorageError> for Fault {
         match error {
             StorageError::System(error) => error.into(),
             StorageError::Refused(sentence) => Fault::failure(sentence),
-            StorageError::TooLargeToCopy => Fault::failure(error.to_string()),
+            StorageError::TooLargeToCopy | StorageError::QuotaExceeded { .. } => Fault::failure(error.to_string()),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::fault::Fault;
-use crate::storage::{Attributes, Folder, Opening, Writer};
+use crate::storage::{Attributes, Folder, Opening, Quota, Writer};
 
 /// An open thing.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub struct InPlace {
     pub is_dirty: bool,
     /// Whether the journal knows that it is being written.
     pub is_told: bool,
+    /// How much the folder may hold.
+    pub quota: Option<Quota>,
 }
 
 /// A folder being listed.

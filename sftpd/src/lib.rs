@@ -117,7 +117,7 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
     tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
-    tasks.spawn(forget_old_uploads(daemon.clone(), shutdown.clone()));
+    tasks.spawn(look_after_uploads(daemon.clone(), shutdown.clone()));
     let (source, feed_shutdown) = (daemon.clone(), shutdown.clone());
     tasks.spawn(async move {
         feed::serve(source, feed, feed_shutdown).await;
@@ -131,13 +131,17 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     Ok(Running { listen, health_listen, daemon, tasks, shutdown })
 }
 
-/// Removes unfinished uploads that nobody has continued for too long.
-async fn forget_old_uploads(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Removes unfinished uploads that nobody has continued for too long, and counts anew what quotas are for.
+async fn look_after_uploads(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let age = daemon.config.limits.unfinished_expiry.get();
-    let mut look = tokio::time::interval((age / 4).clamp(Duration::from_secs(1), Duration::from_secs(3600)));
+    let mut look = tokio::time::interval((age / 4).clamp(Duration::from_secs(1), Duration::from_secs(600)));
     while shutdown.run_until_cancelled(look.tick()).await.is_some() {
         let daemon = daemon.clone();
-        let forgotten = tokio::task::spawn_blocking(move || daemon.volume.expire_unfinished(age)).await?;
+        let forgotten = tokio::task::spawn_blocking(move || {
+            daemon.volume.recount();
+            daemon.volume.expire_unfinished(age)
+        });
+        let forgotten = forgotten.await?;
         if forgotten > 0 {
             tracing::info!(forgotten, "unfinished uploads that nobody continued were removed");
         }

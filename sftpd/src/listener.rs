@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::Account;
 use crate::daemon::Daemon;
 use crate::session::{SessionError, SshSession, Watched};
 use crate::sftp::Identity;
@@ -143,7 +144,8 @@ impl Watch<'_> {
         match self.watched.identity() {
             // What a session may do is settled at its login, so it ends when that changes. A new password does not end it.
             Some(Identity::Account(account)) => accounts.enabled(&account.name).is_some_and(|now| {
-                (now.admin, now.read_only, &now.home) == (account.admin, account.read_only, &account.home)
+                let rights = |of: &Account| (of.admin, of.read_only, of.home.clone(), of.upload, of.quota_bytes);
+                rights(now) == rights(&account)
             }),
             Some(Identity::Peer) | None => true,
         }

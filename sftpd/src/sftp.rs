@@ -13,11 +13,11 @@ use std::sync::atomic::AtomicUsize;
 use bytes::BytesMut;
 use pair::wire::{Attrs, Reader};
 
-use crate::accounts::Account;
+use crate::accounts::{Account, UploadMode};
 use crate::daemon::Daemon;
 use crate::fault::Fault;
 use crate::handles::Handles;
-use crate::storage::{Attributes, Change, Place, Root, StorageError};
+use crate::storage::{Attributes, Change, Place, Quota, Root, StorageError};
 
 /// Changes of one session that are on their way at once. A client that does not take its answers starts no more.
 const PENDING_MAX: usize = 512;
@@ -112,6 +112,8 @@ pub struct Sftp {
     pub author: Option<Arc<str>>,
     /// The connection that it belongs to.
     pub connection: u64,
+    /// How much its folder may hold.
+    pub quota: Option<Quota>,
     /// What it takes for `/`.
     pub root: Root,
     /// What it holds open.
@@ -141,12 +143,20 @@ impl Sftp {
             Identity::Account(account) => daemon.volume.home(&account.home, !daemon.is_standby())?,
             Identity::Peer => daemon.volume.whole()?,
         };
+        let quota = match &identity {
+            Identity::Account(account) if !daemon.is_standby() => {
+                let bytes_max = daemon.accounts().quota_of(&account.home);
+                bytes_max.map(|bytes_max| daemon.volume.quota(&account.home, bytes_max)).transpose()?
+            }
+            _ => None,
+        };
         let handles = Handles::new(daemon.config.limits.handles_per_session, open_handles);
         Ok(Sftp {
             daemon,
             identity,
             author,
             connection,
+            quota,
             root,
             handles,
             has_uploaded_draft: false,
@@ -234,7 +244,7 @@ impl Sftp {
 
     /// Whether the account's uploads are written straight under their names.
     pub fn writes_in_place(&self) -> bool {
-        false
+        matches!(&self.identity, Identity::Account(account) if account.upload == UploadMode::Direct)
     }
 
     /// A change whose answer comes when it is durable. `paths` are the client's, as it gave them.

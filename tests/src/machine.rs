@@ -18,14 +18,13 @@ pub struct MachineBuilder {
     users: String,
     data: Option<PathBuf>,
     settings: Vec<(String, String)>,
-    is_rebooted: bool,
+    boot: Option<PathBuf>,
 }
 
 impl MachineBuilder {
-    /// Lets the daemon believe that the system has started anew: what an earlier run wrote and did not flush is not to be
-    /// believed. It sees another boot id, by a mount that no other program sees. Needs root.
-    pub fn rebooted(mut self) -> MachineBuilder {
-        self.is_rebooted = true;
+    /// Has the program take what is in `file` for the id of the system's boot, as after a power cut. Only for root.
+    pub fn boot(mut self, file: &Path) -> MachineBuilder {
+        self.boot = Some(file.to_owned());
         self
     }
 
@@ -75,12 +74,11 @@ impl MachineBuilder {
         }
         std::fs::write(folder.path().join("users.yaml"), &self.users).expect("the users file");
         let settings = [("SFTPD_ROLE".to_owned(), self.role.to_owned()), ("PAIR_SECRET".to_owned(), self.secret)];
-        std::fs::write(folder.path().join("boot_id"), "00000000-0000-4000-8000-000000000000\n").expect("a file");
         Machine {
             folder,
             data,
-            is_rebooted: self.is_rebooted,
             settings: settings.into_iter().chain(self.settings).collect(),
+            boot: self.boot,
             program: None,
             address: None,
             health: None,
@@ -92,8 +90,8 @@ impl MachineBuilder {
 pub struct Machine {
     folder: TempDir,
     data: PathBuf,
-    is_rebooted: bool,
     settings: Vec<(String, String)>,
+    boot: Option<PathBuf>,
     program: Option<Program>,
     address: Option<SocketAddr>,
     health: Option<SocketAddr>,
@@ -108,7 +106,7 @@ impl Machine {
             users: crate::SEED.to_owned(),
             data: None,
             settings: Vec::new(),
-            is_rebooted: false,
+            boot: None,
         }
     }
 
@@ -116,12 +114,10 @@ impl Machine {
     pub fn command(&self) -> Command {
         let folder = self.folder.path();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut command = Command::new(binary("sftpd"));
-        if self.is_rebooted {
-            let enter = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id && exec "$2""#;
-            command = Command::new("unshare");
-            command.args(["--mount", "sh", "-c", enter, "sh"]).arg(folder.join("boot_id")).arg(binary("sftpd"));
-        }
+        let mut command = match &self.boot {
+            None => Command::new(binary("sftpd")),
+            Some(file) => in_boot(file),
+        };
         command
             .env("SFTPD_LISTEN", self.address.unwrap_or(loopback).to_string())
             .env("SFTPD_HEALTH_LISTEN", self.health.unwrap_or(loopback).to_string())
@@ -213,6 +209,16 @@ pub fn page(address: SocketAddr, path: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).expect("it answers");
     let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
     (code, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+/// The daemon in a mount namespace of its own, in which the kernel's id of the boot is hidden behind a file. The
+/// process stays the same one all the way, so that signals reach the daemon.
+fn in_boot(file: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "slave", "sh", "-c"]);
+    command.arg("mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$1\"");
+    command.arg(file).arg(binary("sftpd"));
+    command
 }
 
 /// A pair secret that no other test has.

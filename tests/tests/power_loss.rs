@@ -1,7 +1,8 @@
 //! What was acknowledged is there after a power cut: on a real ext4, on a disk that loses what was not flushed.
 //!
-//! `POWER_STATES=n` or `POWER_MINUTES=m` examine more states, `POWER_SEED=s` repeats a run's choices (the load's timing is
-//! never the same).
+//! `POWER_STATES=n` or `POWER_MINUTES=m` examine more states, `POWER_SEED=s` repeats a run's choices (the load's timing
+//! is never the same). The long form goes with `cargo test -p tests --test power_loss what_was -- --nocapture`: nextest
+//! ends what takes minutes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::io::Write;
@@ -80,7 +81,7 @@ impl Recording {
     }
 
     async fn examine(&self, cut: &Cut) -> Vec<String> {
-        let machine = Machine::master().secret(&self.secret).users(&self.account.users()).rebooted();
+        let machine = Machine::master().secret(&self.secret).users(&self.account.users());
         examine(cut, &self.disk, &self.workplace, &self.story, &self.account, machine).await
     }
 }

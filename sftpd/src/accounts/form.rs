@@ -36,6 +36,11 @@ pub struct RawUser {
     /// Whether it is kept out.
     #[serde(default)]
     pub disabled: bool,
+    /// How uploads are written.
+    #[serde(default)]
+    pub upload: super::UploadMode,
+    /// How much the folder may hold.
+    pub quota: Option<Scalar>,
     /// For people.
     pub comment: Option<String>,
 }

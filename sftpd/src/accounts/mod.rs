@@ -7,6 +7,7 @@ mod form;
 pub mod mistake;
 pub mod password;
 mod positions;
+mod units;
 pub mod users_file;
 
 pub use positions::Position;
@@ -48,9 +49,32 @@ pub struct Account {
     /// Whether it is kept out.
     #[serde(default)]
     pub disabled: bool,
+    /// How its uploads are written.
+    #[serde(default, skip_serializing_if = "UploadMode::is_atomic")]
+    pub upload: UploadMode,
+    /// How much its folder may hold, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+/// How an account's uploads are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UploadMode {
+    /// Beside the file, which is replaced when the upload is complete.
+    #[default]
+    Atomic,
+    /// Straight under its name: for loggers that keep a file open for days.
+    Direct,
+}
+
+impl UploadMode {
+    fn is_atomic(&self) -> bool {
+        *self == UploadMode::Atomic
+    }
 }
 
 /// All accounts at one moment.
@@ -88,6 +112,11 @@ impl Accounts {
     /// The account with a login name, if it may log in.
     pub fn enabled(&self, name: &str) -> Option<&Arc<Account>> {
         self.get(name).filter(|account| !account.disabled)
+    }
+
+    /// How much a folder may hold: the smallest quota of the accounts that share it.
+    pub fn quota_of(&self, home: &str) -> Option<u64> {
+        self.iter().filter(|account| account.home == home).filter_map(|account| account.quota_bytes).min()
     }
 
     /// All of them, by name.
@@ -160,6 +189,8 @@ fn differences(old: &Account, new: &Account) -> Vec<&'static str> {
     note(old.admin != new.admin, if new.admin { "admin now" } else { "no admin any more" });
     note(old.read_only != new.read_only, if new.read_only { "read-only now" } else { "may write now" });
     note(old.disabled != new.disabled, if new.disabled { "disabled" } else { "enabled" });
+    note(old.upload != new.upload, if new.upload.is_atomic() { "uploads atomic now" } else { "uploads direct now" });
+    note(old.quota_bytes != new.quota_bytes, "new quota");
     note(old.comment != new.comment || old.label != new.label, "new comment or label");
     differences
 }
@@ -178,6 +209,8 @@ mod tests {
             admin: false,
             read_only: false,
             disabled: false,
+            upload: UploadMode::Atomic,
+            quota_bytes: None,
             comment: None,
         }
     }

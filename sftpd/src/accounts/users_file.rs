@@ -11,7 +11,7 @@ use russh::keys::PublicKey;
 use super::form::{RawFile, RawUser, Scalar};
 use super::mistake::Mistake;
 use super::positions::{Position, Positions, Style};
-use super::{ADMIN_HOME, Account, Accounts, password};
+use super::{ADMIN_HOME, Account, Accounts, UploadMode, password, units};
 
 /// The largest users.yaml, in bytes.
 pub const BYTES_MAX: usize = 1024 * 1024;
@@ -125,6 +125,12 @@ pub fn rendered(accounts: &Accounts) -> String {
                 line(key, "true".into());
             }
         }
+        if account.upload == UploadMode::Direct {
+            line("upload", "direct".into());
+        }
+        if let Some(bytes) = account.quota_bytes {
+            line("quota", bytes.to_string());
+        }
         if let Some(comment) = &account.comment {
             line("comment", quoted(comment));
         }
@@ -193,6 +199,7 @@ impl Check<'_> {
             self.wrong(&label, "name", format!("{name} could never log in: give it a password or public_keys"));
         }
         let home = self.home(&label, &name, raw.admin, raw.home);
+        let quota_bytes = self.quota(&label, raw.quota);
         let account = Account {
             label,
             name,
@@ -202,6 +209,8 @@ impl Check<'_> {
             admin: raw.admin,
             read_only: raw.read_only,
             disabled: raw.disabled,
+            upload: raw.upload,
+            quota_bytes,
             comment: raw.comment,
         };
         User { account, password }
@@ -305,6 +314,15 @@ impl Check<'_> {
             self.wrong(label, "home", format!("the home {home:?} is the admin folder: give {name} another `home`"));
         }
         home
+    }
+
+    fn quota(&mut self, label: &str, raw: Option<Scalar>) -> Option<u64> {
+        let text = self.as_written(label, "quota", raw?);
+        let bytes = units::bytes(&text);
+        if bytes.is_none() {
+            self.wrong(label, "quota", "a quota is a number of bytes, or one with a unit: 10GiB, 1.5TiB, 500MB".into());
+        }
+        bytes
     }
 
     fn names(&mut self, users: &[User]) {

@@ -74,6 +74,7 @@ fn open_in_place(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         append,
         is_dirty: truncate || create.is_some() || is_told,
         is_told,
+        quota: sftp.quota.clone(),
     };
     let cut = move |file: &OwnedFd| if truncate { file_content::truncate(file.as_fd(), 0) } else { Ok(()) };
     if !is_told {
@@ -134,6 +135,7 @@ fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         mode,
         truncate: flags & open_flag::TRUNC != 0,
         exclusive: flags & open_flag::EXCL != 0,
+        quota: sftp.quota.clone(),
     };
     let append = flags & open_flag::APPEND != 0;
     let upload = |writer| Handle::Upload(Upload { writer, opening: opening.clone(), path: path.to_vec(), append });
@@ -239,7 +241,12 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
         }
         Handle::InPlace(in_place) => {
             in_place.is_dirty = true;
-            let offset = if in_place.append { file_content::end_of(in_place.file.as_fd())? } else { offset };
+            let end = file_content::end_of(in_place.file.as_fd())?;
+            let offset = if in_place.append { end } else { offset };
+            let growth = offset.saturating_add(data.len() as u64).saturating_sub(end);
+            if let Some(quota) = in_place.quota.as_ref().filter(|_| growth > 0) {
+                quota.grow_in_place(growth)?;
+            }
             file_content::write_at(in_place.file.as_fd(), data, offset)?;
         }
         Handle::Draft(draft) => drafts::write(draft, offset, data)?,

@@ -175,6 +175,32 @@ impl Change {
         Ok(())
     }
 
+    /// Bytes of files that the change takes away, as far as can be seen before.
+    pub(super) fn bytes_that_go(&self) -> u64 {
+        let size = |place: &Place| match place.attributes() {
+            Ok(found) if found.kind == FileKind::File => found.size,
+            _ => 0,
+        };
+        match self {
+            Change::Publish(Publication { place, .. }) | Change::Remove(place) => size(place),
+            Change::Rename { to, replace: true, .. } => size(to),
+            Change::SetAttributes(thing, NewAttributes { size: Some(_), .. }) => {
+                rustix::fs::fstat(thing).map_or(0, |stat| stat.st_size as u64)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Bytes of files that the change has brought.
+    pub(super) fn bytes_that_come(&self, record: &Record) -> u64 {
+        match self {
+            Change::Publish(_)
+            | Change::HardLink { .. }
+            | Change::SetAttributes(_, NewAttributes { size: Some(_), .. }) => record.size.unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Completes the record of a change that has happened by what stands there now.
     pub(super) fn observe(&self, record: &mut Record) {
         let stat = match self {

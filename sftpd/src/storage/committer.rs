@@ -23,6 +23,7 @@ use super::journal::{self, Intent, Journal, Outcome, RowChange, empty_record};
 use super::notes::Notes;
 use super::reserve::Reserve;
 use super::unfinished::Unfinished;
+use super::usage::Usages;
 use super::{Durability, Result, Stage, StorageError};
 
 /// Changes that wait for the committer at most; past it their sessions wait.
@@ -86,6 +87,7 @@ pub(super) struct Worker {
     pub(super) reserve: Reserve,
     pub(super) notes: Notes,
     pub(super) unfinished: Arc<Unfinished>,
+    pub(super) usages: Arc<Usages>,
     pub(super) decided: watch::Sender<u64>,
     pub(super) failed: Failure,
     /// Outcomes that are not written yet.
@@ -124,6 +126,8 @@ impl Committer {
 /// A change in a group.
 struct Item {
     change: Change,
+    /// Bytes that go by it, where somebody counts them.
+    gone_bytes: u64,
     intent: Option<Intent>,
     result: Result<()>,
     answer: Option<Answer>,
@@ -192,10 +196,12 @@ impl Worker {
                 (Ok(()), None) => Ok(None),
                 (Ok(()), Some(author)) => change.intent(&self.path, &author, self.journal.take_seq()),
             };
-            match intent {
-                Ok(intent) => Item { change, intent, result: Ok(()), answer },
-                Err(error) => Item { change, intent: None, result: Err(error), answer },
-            }
+            let gone_bytes = if self.usages.are_counted() { change.bytes_that_go() } else { 0 };
+            let (intent, result) = match intent {
+                Ok(intent) => (intent, Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            Item { change, gone_bytes, intent, result, answer }
         };
         changes.into_iter().map(intend).collect()
     }
@@ -313,7 +319,7 @@ impl Worker {
     /// Writes the outcomes down.
     fn conclude(&mut self, items: Vec<Item>) {
         let (mut outcomes, mut rows, mut unhashed) = (Vec::new(), Vec::new(), Vec::new());
-        for Item { change, intent, result, .. } in items {
+        for Item { change, gone_bytes, intent, result, .. } in items {
             if let (Ok(()), Change::Publish(publication)) = (&result, &change) {
                 if publication.upload.is_some() {
                     rows.push(RowChange::Gone(publication.stage.number()));
@@ -326,6 +332,9 @@ impl Worker {
             outcomes.push(match result {
                 Ok(()) => {
                     change.observe(&mut record);
+                    if self.usages.are_counted() {
+                        self.usages.moved(&record.path.0, gone_bytes, change.bytes_that_come(&record));
+                    }
                     Outcome::Done(record)
                 }
                 Err(_) => Outcome::Aborted(record.seq),

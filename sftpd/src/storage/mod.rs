@@ -12,6 +12,7 @@ mod arrival;
 mod stage;
 mod unfinished;
 mod upload;
+mod usage;
 
 mod change;
 mod committer;
@@ -33,6 +34,7 @@ pub use folder::{Folder, FolderEntry};
 pub use root::{Attributes, FileKind, NewAttributes, Place, Root, attributes_of, set_attributes as set_attributes_now};
 pub use stage::Stage;
 pub use upload::{Closing, NotWritten, Opening, Publication, Writer};
+pub use usage::Quota;
 pub use volume::{Durability, Location, Volume};
 
 /// What storage refuses, beside the errors of the system itself.
@@ -42,6 +44,13 @@ pub enum StorageError {
     System(rustix::io::Errno),
     /// A sentence for the client.
     Refused(String),
+    /// The folder's quota does not allow it.
+    QuotaExceeded {
+        /// What the folder holds, in bytes.
+        used_bytes: u64,
+        /// What it may hold, in bytes.
+        quota_bytes: u64,
+    },
     /// A change in the middle of a file that is too large for a copy.
     TooLargeToCopy,
 }
@@ -57,6 +66,9 @@ impl std::fmt::Display for StorageError {
         match self {
             StorageError::System(error) => error.fmt(f),
             StorageError::Refused(sentence) => f.write_str(sentence),
+            StorageError::QuotaExceeded { used_bytes, quota_bytes } => {
+                write!(f, "quota exceeded: {} of {} used", usage::shown(*used_bytes), usage::shown(*quota_bytes))
+            }
             StorageError::TooLargeToCopy => f.write_str("the file is too large for a copy"),
         }
     }

@@ -17,6 +17,7 @@ use super::journal::{RowChange, UploadRow};
 use super::notes::Notes;
 use super::stage::{Stage, name_of};
 use super::upload::{Opening, Upload, Writer, key_of};
+use super::usage::Charge;
 use super::{Attributes, NewAttributes, Place, Result, StorageError};
 
 /// Unfinished uploads that one account may leave behind; past it the first by folder and name goes.
@@ -29,8 +30,18 @@ type Key = (u64, Vec<u8>);
 enum Entry {
     /// Somebody writes it.
     Live(Arc<Upload>),
-    /// Nobody does: the number of its stage.
-    Left(u64),
+    /// Nobody does: the number of its stage, and what it adds to a folder with a quota.
+    Left(u64, Option<Arc<Mutex<Option<Charge>>>>),
+}
+
+/// The entry of an upload that nobody writes any more.
+fn left(upload: &Upload) -> Entry {
+    let charge = upload.take_charge().map(|charge| Arc::new(Mutex::new(Some(charge))));
+    Entry::Left(upload.stage.number(), charge)
+}
+
+fn take(charge: &Arc<Mutex<Option<Charge>>>) -> Option<Charge> {
+    charge.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 impl Entry {
@@ -62,7 +73,10 @@ impl Unfinished {
     pub(super) fn restore(&self, rows: Vec<UploadRow>) {
         let mut entries = self.lock();
         for row in rows {
-            entries.entry(row.account.into()).or_default().insert((row.folder, row.name), Entry::Left(row.number));
+            entries
+                .entry(row.account.into())
+                .or_default()
+                .insert((row.folder, row.name), Entry::Left(row.number, None));
         }
     }
 
@@ -89,7 +103,7 @@ impl Unfinished {
     fn attributes_of(&self, entry: &Entry, connection: u64) -> Option<Attributes> {
         match entry {
             Entry::Live(upload) => upload.attributes(connection).ok(),
-            Entry::Left(number) => disk::look(&self.stages, name_of(*number).as_bytes()).ok(),
+            Entry::Left(number, _) => disk::look(&self.stages, name_of(*number).as_bytes()).ok(),
         }
     }
 
@@ -111,7 +125,7 @@ impl Unfinished {
     pub(super) fn reader(&self, account: &str, connection: u64, place: &Place) -> Option<Arc<OwnedFd>> {
         match self.find(account, place)? {
             (_, Entry::Live(upload)) => upload.reader(connection),
-            (_, Entry::Left(_)) => None,
+            (_, Entry::Left(..)) => None,
         }
     }
 
@@ -129,7 +143,7 @@ impl Unfinished {
                 return Err(StorageError::Refused("the upload of this file is just being completed: try again".into()));
             }
             Entry::Live(upload) => upload.clone(),
-            Entry::Left(number) => {
+            Entry::Left(number, charge) => {
                 let stage = match Stage::open(self.disk.clone(), self.stages.clone(), *number) {
                     Err(StorageError::System(Errno::NOENT)) => {
                         entries.get_mut(&opening.account).and_then(|own| own.remove(&key));
@@ -138,7 +152,9 @@ impl Unfinished {
                     stage => stage?,
                 };
                 let size = super::attributes_of(stage.file())?.size;
-                Upload::new(opening, stage, Arrival::with(size), self.notes.clone(), true)
+                let upload = Upload::new(opening, stage, Arrival::with(size), self.notes.clone(), true);
+                upload.give_charge(charge.as_ref().and_then(take));
+                upload
             }
         };
         let writer = upload.admit(opening, self)?;
@@ -153,7 +169,7 @@ impl Unfinished {
         let mut entries = self.lock();
         let own = entries.entry(opening.account.clone()).or_default();
         if own.len() >= LEFT_MAX {
-            let left = own.iter().find(|(_, entry)| matches!(entry, Entry::Left(_))).map(|(key, _)| key.clone());
+            let left = own.iter().find(|(_, entry)| matches!(entry, Entry::Left(..))).map(|(key, _)| key.clone());
             if let Some(entry) = left.and_then(|key| own.remove(&key)) {
                 self.discard_entry(&entry, opening.connection);
             }
@@ -187,7 +203,7 @@ impl Unfinished {
                 upload.remove(connection);
                 upload.stage.number()
             }
-            Entry::Left(number) => {
+            Entry::Left(number, _) => {
                 // What cannot be removed now is nobody's at the next start, and goes then.
                 let _ = self.disk.unlink(&self.stages, name_of(*number).as_bytes());
                 *number
@@ -209,7 +225,7 @@ impl Unfinished {
                 upload.move_to(to.clone());
                 upload.stage.number()
             }
-            Entry::Left(number) => *number,
+            Entry::Left(number, _) => *number,
         };
         if let Some(own) = self.lock().get_mut(account) {
             own.remove(&key);
@@ -225,7 +241,7 @@ impl Unfinished {
             None => return Ok(false),
             Some((_, entry)) if entry.is_publishing() => return Ok(false),
             Some((_, Entry::Live(upload))) => upload.set_attributes(new)?,
-            Some((_, Entry::Left(number))) => {
+            Some((_, Entry::Left(number, _))) => {
                 let stage = Stage::open(self.disk.clone(), self.stages.clone(), number)?;
                 self.disk.set_attributes(stage.file(), new)?;
             }
@@ -246,7 +262,7 @@ impl Unfinished {
         self.change_own(upload, place, |own, key| {
             // A newer connection may have come in between.
             if !upload.is_live() {
-                own.insert(key, Entry::Left(upload.stage.number()));
+                own.insert(key, left(upload));
             }
         });
     }
@@ -270,13 +286,13 @@ impl Unfinished {
         let mut entries = self.lock();
         let own = entries.entry(upload.account.clone()).or_default();
         let number = upload.stage.number();
-        let left = if upload.is_live() { Entry::Live(upload.clone()) } else { Entry::Left(number) };
+        let entry = if upload.is_live() { Entry::Live(upload.clone()) } else { left(upload) };
         match own.get(&key) {
             Some(Entry::Live(newer)) if !Arc::ptr_eq(newer, upload) => {
                 self.discard_entry(&Entry::Live(upload.clone()), 0);
             }
-            Some(Entry::Left(newer)) if *newer != number => self.discard_entry(&Entry::Live(upload.clone()), 0),
-            _ => drop(own.insert(key, left)),
+            Some(Entry::Left(newer, _)) if *newer != number => self.discard_entry(&Entry::Live(upload.clone()), 0),
+            _ => drop(own.insert(key, entry)),
         }
     }
 
@@ -292,7 +308,7 @@ impl Unfinished {
         let mut expired = Vec::new();
         for own in entries.values_mut() {
             own.retain(|_, entry| match entry {
-                Entry::Left(number) if is_old(number) => {
+                Entry::Left(number, _) if is_old(number) => {
                     expired.push(entry.clone());
                     false
                 }

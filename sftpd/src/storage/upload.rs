@@ -14,6 +14,7 @@ use super::journal::RowChange;
 use super::notes::Notes;
 use super::root::attributes_of;
 use super::unfinished::Unfinished;
+use super::usage::{Charge, Quota};
 use super::{Attributes, NewAttributes, Place, Result, Stage, StorageError};
 
 /// From so many new bytes on they are flushed while more arrive, so that CLOSE of a large file has little left to do.
@@ -67,6 +68,8 @@ struct State {
     phase: Phase,
     arrival: Arrival,
     failed: Option<StorageError>,
+    /// What it adds to a folder with a quota.
+    charge: Option<Charge>,
     /// Up to here a flush was asked for.
     flushing_to: u64,
     /// Whether the journal knows that the size tells too much.
@@ -88,6 +91,8 @@ pub struct Opening {
     pub truncate: bool,
     /// Refuse at CLOSE where something has come under the name.
     pub exclusive: bool,
+    /// How much the folder may hold.
+    pub quota: Option<Quota>,
 }
 
 impl Upload {
@@ -103,6 +108,7 @@ impl Upload {
             writers: 0,
             phase: Phase::Open,
             flushing_to: arrival.contiguous(),
+            charge: None,
             arrival,
             failed: None,
             has_noted_gap: is_known,
@@ -132,6 +138,14 @@ impl Upload {
             self.resize(&mut state, 0)?;
             state.failed = None;
         }
+        // Charged anew: the quota may be another one by now.
+        state.charge = None;
+        if let Some(quota) = &opening.quota {
+            let replaced = opening.place.attributes().map_or(0, |found| found.size);
+            let mut charge = Charge::new(quota.clone(), replaced);
+            charge.set_size(attributes_of(self.stage.file())?.size)?;
+            state.charge = Some(charge);
+        }
         state.place = opening.place.clone();
         state.exclusive = opening.exclusive;
         state.writers += 1;
@@ -140,6 +154,9 @@ impl Upload {
     }
 
     fn resize(&self, state: &mut State, size: u64) -> Result<()> {
+        if let Some(charge) = &mut state.charge {
+            charge.set_size(size)?;
+        }
         self.stage.disk().truncate(self.stage.file(), size)?;
         state.arrival.resized(size);
         state.flushing_to = state.flushing_to.min(size);
@@ -149,10 +166,16 @@ impl Upload {
     /// Nobody writes it any more, so its size must say what has arrived. One that found no room gives its own back: it
     /// must not keep the disk full for everybody else, and its client begins again.
     fn cut_to_what_arrived(&self, state: &mut State) -> Result<()> {
-        let found_no_room = matches!(state.failed, Some(StorageError::System(Errno::NOSPC | Errno::DQUOT)));
+        let found_no_room = matches!(
+            state.failed,
+            Some(StorageError::System(Errno::NOSPC | Errno::DQUOT) | StorageError::QuotaExceeded { .. })
+        );
         let arrived = if found_no_room { 0 } else { state.arrival.to_be_shown() };
         if attributes_of(self.stage.file())?.size != arrived {
             self.stage.disk().truncate(self.stage.file(), arrived)?;
+        }
+        if let Some(charge) = &mut state.charge {
+            charge.set_size(arrived)?;
         }
         state.arrival.resized(arrived);
         state.failed = None;
@@ -177,9 +200,22 @@ impl Upload {
         (self.lock().connection == connection).then(|| self.stage.share_file())
     }
 
+    /// What it adds to a folder with a quota, for as long as it waits to be gone on with.
+    pub(super) fn take_charge(&self) -> Option<Charge> {
+        self.lock().charge.take()
+    }
+
+    /// The charge of an upload that waited.
+    pub(super) fn give_charge(&self, charge: Option<Charge>) {
+        self.lock().charge = charge;
+    }
+
     /// Its account has removed it.
     pub(super) fn remove(&self, connection: u64) {
-        self.lock().phase = Phase::Removed(connection);
+        let mut state = self.lock();
+        state.phase = Phase::Removed(connection);
+        state.charge = None;
+        drop(state);
         self.stage.let_go();
     }
 
@@ -192,6 +228,10 @@ impl Upload {
     pub(super) fn published(&self, succeeded: bool) {
         let mut state = self.lock();
         state.phase = if succeeded { Phase::Published } else { Phase::Open };
+        if succeeded {
+            // What it added is counted with what is published now.
+            state.charge = None;
+        }
         if !succeeded && state.writers == 0 {
             // A size that could not be cut is not believed after a restart either.
             let _ = self.cut_to_what_arrived(&mut state);
@@ -231,9 +271,16 @@ impl Upload {
         }
     }
 
+    fn write_within_quota(&self, state: &mut State, offset: u64, data: &[u8]) -> Result<()> {
+        if let Some(charge) = &mut state.charge {
+            let end = offset.saturating_add(data.len() as u64);
+            charge.set_size(end.max(attributes_of(self.stage.file())?.size))?;
+        }
+        Ok(self.stage.disk().write(self.stage.file(), data, offset)?)
+    }
+
     fn write(self: &Arc<Self>, state: &mut State, offset: u64, data: &[u8]) -> Result<()> {
-        if let Err(error) = self.stage.disk().write(self.stage.file(), data, offset) {
-            let error = StorageError::from(error);
+        if let Err(error) = self.write_within_quota(state, offset, data) {
             state.failed = Some(error.clone());
             return Err(error);
         }

@@ -26,6 +26,7 @@ use super::reserve::Reserve;
 use super::root::proc_path;
 use super::unfinished::Unfinished;
 use super::upload::{Opening, Publication, Upload, Writer, key_of};
+use super::usage::{Quota, Usages};
 use super::{Attributes, NewAttributes, Place, Result, Root, Stage, StorageError};
 
 /// Whether an answer of OK waits until the disk has it.
@@ -55,6 +56,7 @@ pub struct Volume {
     committer: Committer,
     notes: Notes,
     unfinished: Arc<Unfinished>,
+    usages: Arc<Usages>,
     uploads: AtomicU64,
     marker: Marker,
     epoch: Epoch,
@@ -106,7 +108,9 @@ impl Volume {
         let unfinished = Unfinished::new(disk.clone(), stages.clone(), notes.clone());
         unfinished.restore(left);
         let (decided, follow) = watch::channel(journal.last_seq());
+        let usages = Arc::new(Usages::default());
         let worker = Worker {
+            usages: usages.clone(),
             volume: folder.try_clone()?,
             path: rustix::fs::readlinkat(CWD, proc_path(folder.as_fd()), Vec::new())?.into_bytes(),
             durability,
@@ -129,6 +133,7 @@ impl Volume {
             committer: Committer::start(worker, queue, jobs)?,
             notes,
             unfinished,
+            usages,
             // Numbers of stages are never used again, also not after a restart.
             uploads: AtomicU64::new(now_us),
             marker,
@@ -170,6 +175,21 @@ impl Volume {
     pub fn whole(&self) -> Result<Root> {
         let folder = self.folder.try_clone().map_err(|_| StorageError::System(rustix::io::Errno::MFILE))?;
         Ok(Root::without_links(folder))
+    }
+
+    /// How much an account's folder may hold. The first time the folder is counted: not for an async thread.
+    pub fn quota(&self, home: &str, bytes_max: u64) -> Result<Quota> {
+        self.usages.quota(home, &self.home_folder(home)?, bytes_max)
+    }
+
+    /// Counts the folders with a quota anew. Takes its time.
+    pub fn recount(&self) {
+        self.usages.recount(|home| self.home_folder(home));
+    }
+
+    fn home_folder(&self, home: &str) -> Result<OwnedFd> {
+        let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
+        Ok(rustix::fs::openat2(&self.folder, home, FOLDER_FLAGS, Mode::empty(), resolve)?)
     }
 
     #[cfg(test)]

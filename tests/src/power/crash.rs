@@ -43,8 +43,8 @@ pub struct Cut {
     seed: u64,
 }
 
-/// Draws `count` cuts within `positions`, in their order in time. Every other one is at the moment of an acknowledgement:
-/// that is when most depends on what was flushed.
+/// Draws `count` cuts within `positions`, in their order in time. Every other one is at the moment of an
+/// acknowledgement: that is when most depends on what was flushed.
 pub fn cuts(
     disk: &LoggedDisk,
     positions: Range<usize>,

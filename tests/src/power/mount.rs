@@ -127,7 +127,8 @@ fn mounts() -> Vec<PathBuf> {
     mounts.lines().filter_map(|line| line.split(' ').nth(1).map(PathBuf::from)).collect()
 }
 
-/// Ends the mounts and folders of runs of this harness whose process is gone.
+/// Ends the mounts and folders of runs of this harness whose process is gone. One that was just killed may still be on
+/// its way out; then the next run sweeps.
 fn sweep() {
     let is_dead = |path: &Path| {
         let name = path.strip_prefix(MEMORY).ok()?.iter().next()?.to_str()?.strip_prefix(PREFIX)?;

@@ -57,7 +57,7 @@ fn open(data: &Path, state: &Path, pair_id: &str, node: &mut Node) -> std::resul
 
 pub(crate) fn opening(volume: &Volume, account: &str, connection: u64, name: &str) -> Opening {
     let place = volume.root(account).unwrap().place(name.as_bytes()).unwrap();
-    Opening { account: account.into(), connection, place, mode: 0o644, truncate: true, exclusive: false }
+    Opening { account: account.into(), connection, place, mode: 0o644, truncate: true, exclusive: false, quota: None }
 }
 
 /// OPEN as the requests do it.
@@ -415,4 +415,35 @@ async fn after_a_power_failure_only_what_was_flushed_is_believed() {
     let place = opening(&volume, "alice", 2, "report").place;
     assert_eq!(volume.unfinished_at("alice", 2, &place).unwrap().size, 0, "not the old file's size");
     assert_eq!(content(&fixture, "report").unwrap(), b"old");
+}
+
+#[tokio::test]
+async fn after_a_power_failure_a_long_upload_goes_on_from_what_was_flushed_while_it_arrived() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    let writer = begin(&volume, &opening(&volume, "alice", 1, "report"));
+    let part = vec![7; 1024 * 1024];
+    for number in 0..40_u64 {
+        writer.write(Some(number << 20), &part).unwrap();
+    }
+    let durable = || {
+        futures::executor::block_on(volume.settle()).unwrap();
+        let db = rusqlite::Connection::open(fixture.state().join("sftpd.db")).unwrap();
+        db.query_row("SELECT durable_bytes FROM upload", [], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    let flushed = async {
+        while durable() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), flushed).await.unwrap();
+    assert_eq!(durable(), 32 << 20);
+    drop(writer);
+    drop(volume);
+    let db = rusqlite::Connection::open(fixture.state().join("sftpd.db")).unwrap();
+    db.execute("UPDATE meta SET value = 'another boot' WHERE key = 'boot'", []).unwrap();
+    drop(db);
+    let volume = fixture.open();
+    let place = opening(&volume, "alice", 2, "report").place;
+    assert_eq!(volume.unfinished_at("alice", 2, &place).unwrap().size, (32 << 20) - 1);
 }

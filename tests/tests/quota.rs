@@ -1,0 +1,83 @@
+//! Quotas and direct uploads, with OpenSSH's client and request by request.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use pair::feed::{Event, Subscription, path};
+use pair::wire::open_flag as flag;
+use tests::{Machine, Sftp, User, eventually, master_with};
+
+const USERS: &str = r#"users:
+  A: {name: admin, password: secret, admin: true}
+  1: {name: alice, password: "1234", quota: 1MiB}
+  2: {name: friend, password: "1234", home: alice}
+"#;
+
+fn put(client: &Sftp, folder: &std::path::Path, bytes: usize, name: &str) -> tests::Outcome {
+    let file = folder.join("file");
+    std::fs::write(&file, vec![7; bytes]).unwrap();
+    client.run(&format!("put {} {name}\n", file.display()))
+}
+
+#[test]
+fn a_folder_holds_no_more_than_its_quota_and_the_old_file_stays() {
+    let (master, folder) = (Machine::master().users(USERS).start(), tempfile::tempdir().unwrap());
+    let alice = master.sftp(("alice", "1234"));
+    let size = |name: &str| std::fs::metadata(master.path("alice", name)).ok().map(|data| data.len());
+    put(&alice, folder.path(), 600_000, "x").expect_ok();
+    put(&alice, folder.path(), 600_000, "x").expect_ok();
+    assert!(!put(&alice, folder.path(), 600_000, "y").ok, "1.2 MB are more than 1 MiB");
+    assert!(!put(&alice, folder.path(), 1_100_000, "x").ok);
+    assert_eq!((size("x"), size("y")), (Some(600_000), None), "the old file stays");
+    let said = |text: &str| master.program().lines().iter().any(|line| line.contains(text));
+    eventually("the log says why", || said("quota exceeded") && said("of 1 MiB used"));
+    // What was refused has given its room back, and another account in the folder has none but the folder's.
+    put(&master.sftp(("friend", "1234")), folder.path(), 400_000, "z").expect_ok();
+    assert!(!put(&alice, folder.path(), 100_000, "more").ok);
+    alice.run("rm z\n").expect_ok();
+    put(&alice, folder.path(), 100_000, "more").expect_ok();
+}
+
+#[test]
+fn what_was_there_before_counts_and_a_wrong_quota_is_named() {
+    let (master, folder) = (Machine::master().users(USERS).prepare(), tempfile::tempdir().unwrap());
+    std::fs::create_dir_all(master.path("alice", "in/deep")).unwrap();
+    std::fs::write(master.path("alice", "in/deep/old"), vec![1; 1_000_000]).unwrap();
+    let mut master = master;
+    master.start();
+    assert!(!put(&master.sftp(("alice", "1234")), folder.path(), 100_000, "x").ok);
+    let admin = master.sftp(("admin", "secret"));
+    let users = folder.path().join("users.yaml");
+    std::fs::write(&users, USERS.replace("1MiB", "plenty")).unwrap();
+    assert!(!admin.run(&format!("put {} users.yaml\n", users.display())).ok);
+    assert!(master.result().contains("users.yaml:3:") && master.result().contains("10GiB"), "{}", master.result());
+    std::fs::write(&users, USERS.replace("1MiB", "2MiB")).unwrap();
+    admin.run(&format!("put {} users.yaml\n", users.display())).expect_ok();
+    assert!(master.result().contains("new quota"), "{}", master.result());
+    put(&master.sftp(("alice", "1234")), folder.path(), 100_000, "x").expect_ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_uploads_are_written_under_their_name_and_told_as_dirty_and_clean() {
+    let logger = User::new("logger");
+    let master = master_with(&[(&logger, ", upload: direct, quota: 100")]).start();
+    let client = logger.connect(&master).await;
+    let handle = client.open(b"log", flag::WRITE | flag::CREAT | flag::APPEND, None).await.unwrap();
+    client.write(&handle, 0, b"line 1\n").await.unwrap();
+    let written = || std::fs::read(master.path("logger", "log")).unwrap();
+    assert_eq!(written(), b"line 1\n", "seen while the file is open");
+    client.write(&handle, 0, b"line 2\n").await.unwrap();
+    let refused = client.write(&handle, 0, &[b'x'; 100]).await.unwrap_err().to_string();
+    assert!(refused.contains("quota exceeded"), "{refused}");
+    client.close(handle).await.unwrap();
+    assert_eq!(written(), b"line 1\nline 2\n");
+    let mut told = Subscription::connect(&path(&master.state()), "standby", None).await.unwrap();
+    let (mut operations, mut size) = (Vec::new(), None);
+    while operations.last() != Some(&"clean") {
+        if let Event::Record(record) = told.next().await.unwrap()
+            && record.path.0 == b"logger/log"
+        {
+            operations.push(record.op.name());
+            size = record.size;
+        }
+    }
+    assert_eq!((operations.as_slice(), size), (["dirty", "clean"].as_slice(), Some(14)));
+}
