@@ -61,6 +61,16 @@ impl Sftp {
         self
     }
 
+    /// The same login with files of its own, so that both can be used at the same time.
+    pub fn copy(&self) -> Sftp {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["askpass", "password"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).expect("a copy");
+        }
+        let (user, key, options) = (self.user.clone(), self.key.clone(), self.options.clone());
+        Sftp { folder, address: self.address, user, key, options }
+    }
+
     /// Adds an option of `ssh_config`.
     pub fn option(mut self, option: &str) -> Sftp {
         self.options.push(option.to_owned());

@@ -32,12 +32,17 @@ struct Server {
     home: PathBuf,
 }
 
-/// What is done, as a batch of OpenSSH's client in which `{…}` are paths.
-const WORKLOADS: [(&str, &str); 4] = [
-    ("one file up, 512 MiB", "put {files}/large\n"),
-    ("one file down, 512 MiB", "get large {down}/large\n"),
-    ("1,000 files of 4 KiB up", "put -R {files}/small\n"),
-    ("1,000 files of 4 KiB down", "get -R small {down}\n"),
+/// Clients at the same time, where there are many.
+const MANY: usize = 32;
+
+/// What is done: by how many clients, as a batch of OpenSSH's client in which `{…}` are paths and the client's number.
+const WORKLOADS: [(&str, usize, &str); 6] = [
+    ("one file up, 512 MiB", 1, "put {files}/large\n"),
+    ("one file down, 512 MiB", 1, "get large {down}/large\n"),
+    ("1,000 files of 4 KiB up", 1, "put -R {files}/small\n"),
+    ("1,000 files of 4 KiB down", 1, "get -R small {down}\n"),
+    ("32 clients, 32 files of 4 KiB up each", MANY, "mkdir c{client}\ncd c{client}\nput -R {files}/few\n"),
+    ("32 clients, 16 MiB up each", MANY, "mkdir c{client}\ncd c{client}\nput {files}/medium\n"),
 ];
 
 fn main() {
@@ -56,14 +61,14 @@ fn main() {
     let servers =
         [openssh.server(&key.0), server("sftpd, durability none", &fast), server("sftpd, durability fsync", &durable)];
     println!("| workload | server | median s | ratio to OpenSSH |\n|---|---|---|---|");
-    for (name, batch) in WORKLOADS {
-        measure(name, batch, &servers, folder.path());
+    for (name, clients, batch) in WORKLOADS {
+        measure(name, clients, batch, &servers, folder.path());
     }
 }
 
 const CIPHER: &str = "Ciphers=aes128-gcm@openssh.com";
 
-fn measure(name: &str, batch: &str, servers: &[Server], folder: &Path) {
+fn measure(name: &str, clients: usize, batch: &str, servers: &[Server], folder: &Path) {
     let mut seconds = vec![Vec::new(); servers.len()];
     for _ in 0..ROUNDS {
         for (server, seconds) in servers.iter().zip(&mut seconds) {
@@ -73,11 +78,18 @@ fn measure(name: &str, batch: &str, servers: &[Server], folder: &Path) {
             if batch.starts_with("put") {
                 let _ = std::fs::remove_dir_all(server.home.join("small"));
             }
+            (0..MANY).for_each(|client| drop(std::fs::remove_dir_all(server.home.join(format!("c{client}")))));
+            rustix::fs::sync();
             let batch = batch
                 .replace("{files}", &folder.join("files").display().to_string())
                 .replace("{down}", &down.display().to_string());
             let started = Instant::now();
-            server.sftp.run(&batch).expect_ok();
+            std::thread::scope(|scope| {
+                for client in 0..clients {
+                    let batch = batch.replace("{client}", &client.to_string());
+                    scope.spawn(move || server.sftp.copy().run(&batch).expect_ok());
+                }
+            });
             seconds.push(started.elapsed().as_secs_f64());
         }
     }
@@ -97,6 +109,11 @@ fn make_files(folder: &Path) {
     let word = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     let content = |bytes: usize| -> Vec<u8> { (0..bytes as u64 / 8).flat_map(word).collect() };
     std::fs::write(folder.join("large"), content(LARGE_BYTES)).expect("a file");
+    std::fs::write(folder.join("medium"), content(16 * 1024 * 1024)).expect("a file");
+    std::fs::create_dir(folder.join("few")).expect("a folder");
+    for number in 0..32 {
+        std::fs::write(folder.join(format!("few/{number}")), content(SMALL.1)).expect("a file");
+    }
     for number in 0..SMALL.0 {
         std::fs::write(folder.join(format!("small/{number}")), content(SMALL.1)).expect("a file");
     }
@@ -116,7 +133,12 @@ fn ours(folder: &Path, key: &(PathBuf, String), durability: &str) -> Machine {
         key.1
     );
     let data = folder.join(format!("data-{durability}"));
-    Machine::master().users(&users).data(&data).setting("DURABILITY", durability).start()
+    Machine::master()
+        .users(&users)
+        .data(&data)
+        .setting("DURABILITY", durability)
+        .setting("LIMITS__UNAUTHENTICATED_PER_ADDRESS", "100")
+        .start()
 }
 
 /// OpenSSH's server, with its SFTP inside.
@@ -135,7 +157,7 @@ impl OpenSsh {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
         let settings = format!(
             "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
-             PidFile none\nSubsystem sftp internal-sftp -d {}\n",
+             MaxStartups 100\nPidFile none\nSubsystem sftp internal-sftp -d {}\n",
             address.port(),
             key.0.display(),
             folder.join("authorized").display(),
