@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::accounts::mistake::Mistake;
 use crate::accounts::users_file::{self, BYTES_MAX, Password, User};
-use crate::accounts::{ADMIN_HOME, Account, Accounts, password};
+use crate::accounts::{ADMIN_HOME, Account, Accounts, password, rendered};
 use crate::daemon::Daemon;
 use crate::fault::Fault;
 use crate::storage::{Change, StorageError, file_content};
@@ -176,7 +176,7 @@ impl AdminFolder {
 
 /// Writes users.yaml anew where it is gone: the admin needs one to edit, and the accounts in force say what it said.
 async fn restore(daemon: &Arc<Daemon>) {
-    let text = users_file::rendered(&daemon.accounts());
+    let text = rendered::rendered(&daemon.accounts());
     tracing::warn!("users.yaml is gone: it is written anew from the accounts in force");
     // A failure is in the result file, and the next look tries again.
     let _ = apply_in_turn(daemon, text.into(), "sftpd, because it was gone").await;

@@ -7,6 +7,7 @@ mod form;
 pub mod mistake;
 pub mod password;
 mod positions;
+pub mod rendered;
 mod units;
 pub mod users_file;
 

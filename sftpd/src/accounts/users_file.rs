@@ -11,7 +11,7 @@ use russh::keys::PublicKey;
 use super::form::{RawFile, RawUser, Scalar};
 use super::mistake::Mistake;
 use super::positions::{Position, Positions, Style};
-use super::{ADMIN_HOME, Account, Accounts, UploadMode, password, units};
+use super::{ADMIN_HOME, Account, Accounts, password, units};
 
 /// The largest users.yaml, in bytes.
 pub const BYTES_MAX: usize = 1024 * 1024;
@@ -96,46 +96,6 @@ pub fn masked(text: &str, users: &[User]) -> Result<String, Vec<Mistake>> {
     }
     let mark = &text[..text.len() - marked.len()];
     Ok(format!("{mark}{masked}"))
-}
-
-/// A users.yaml that says what is in force, for when there is none left. Comments and order of the lost one are gone.
-pub fn rendered(accounts: &Accounts) -> String {
-    // JSON's quoted texts are YAML's too, with whatever they hold.
-    let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
-    let mut text =
-        String::from("# Written by sftpd from the accounts in force, because users.yaml was gone.\nusers:\n");
-    for account in accounts.iter() {
-        text += &format!("  {}:\n", quoted(&account.label));
-        let mut line = |key: &str, value: String| text += &format!("    {key}: {value}\n");
-        line("name", quoted(&account.name));
-        if account.password_hash.is_some() {
-            line("password", quoted(&MASK.to_string().repeat(8)));
-        }
-        if !account.public_keys.is_empty() {
-            let keys: Vec<String> = account.public_keys.iter().filter_map(|key| key.to_openssh().ok()).collect();
-            line("public_keys", format!("[{}]", keys.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ")));
-        }
-        if !account.admin && account.home != account.name {
-            line("home", quoted(&account.home));
-        }
-        for (key, is_set) in
-            [("admin", account.admin), ("read_only", account.read_only), ("disabled", account.disabled)]
-        {
-            if is_set {
-                line(key, "true".into());
-            }
-        }
-        if account.upload == UploadMode::Direct {
-            line("upload", "direct".into());
-        }
-        if let Some(bytes) = account.quota_bytes {
-            line("quota", bytes.to_string());
-        }
-        if let Some(comment) = &account.comment {
-            line("comment", quoted(comment));
-        }
-    }
-    text
 }
 
 fn refuse_deep_nesting(text: &str) -> Result<(), Vec<Mistake>> {
@@ -572,7 +532,8 @@ mod tests {
             })
         };
         let before = Accounts::new(1, accounts(parse(&text, &Accounts::default()).unwrap_or_default()));
-        let again = Accounts::new(1, accounts(parse(&rendered(&before), &before).unwrap_or_default()));
+        let again =
+            Accounts::new(1, accounts(parse(&super::super::rendered::rendered(&before), &before).unwrap_or_default()));
         assert_eq!(before.iter().count(), 3);
         assert_eq!(again.changes_since(&before), Vec::<String>::new());
     }

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pair::record::{Operation, Record};
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
@@ -19,12 +18,14 @@ use super::change::Change;
 use super::disk::Disk;
 use super::flush::{ContentFlush, from_journal, write_intents};
 use super::group::{Group, gather};
-use super::journal::{self, Intent, Journal, Outcome, RowChange, empty_record};
+use super::journal::{self, Intent, Journal, Outcome, RowChange};
 use super::notes::Notes;
 use super::reserve::Reserve;
 use super::unfinished::Unfinished;
 use super::usage::Usages;
 use super::{Durability, Result, Stage, StorageError};
+
+mod upkeep;
 
 /// Changes that wait for the committer at most; past it their sessions wait.
 pub(super) const QUEUE_CHANGES_MAX: usize = 4096;
@@ -34,12 +35,6 @@ pub(super) const FLUSH_EACH_MAX: usize = 8;
 
 /// How often old records are removed, and a heartbeat is written.
 const CHORES: Duration = Duration::from_secs(10);
-
-/// Records that are kept for a standby that does not come.
-const RECORDS_MAX: u64 = 1_000_000;
-
-/// Records removed at once.
-const FORGET_AT_ONCE: u64 = 2000;
 
 /// Where an answer goes.
 pub(super) type Answer = oneshot::Sender<Result<()>>;
@@ -368,58 +363,6 @@ impl Worker {
         self.owed = Owed::default();
         self.decided.send_replace(self.journal.last_seq());
         Ok(())
-    }
-
-    fn other(&mut self, job: Job) {
-        match job {
-            Job::Acknowledge(standby, seq, answer) => {
-                let now_ms = jiff::Timestamp::now().as_millisecond();
-                let noted = self.journal.acknowledge(&standby, seq, now_ms).map_err(from_journal);
-                let _ = answer.send(noted);
-            }
-            Job::Hash(seq, hash) => {
-                if let Err(error) = self.journal.set_hash(seq, hash.to_hex().as_str()) {
-                    tracing::debug!(%error, seq, "a file's hash could not be noted");
-                }
-            }
-            // The others are not put here.
-            _ => {}
-        }
-    }
-
-    /// What is done now and then: a heartbeat, old records, reserved room.
-    fn chores(&mut self) {
-        if self.failed.get().is_some() {
-            return;
-        }
-        self.reserve.restore();
-        if self.decided.receiver_count() < 2 {
-            // Nobody follows but the volume itself.
-            return;
-        }
-        let now_ms = jiff::Timestamp::now().as_millisecond();
-        let beat: Record = empty_record(self.journal.take_seq(), now_ms, Operation::Heartbeat);
-        let intent = Intent { record: beat.clone(), stage: None, replaces: false };
-        let written = self
-            .journal
-            .write_lazily(&intent)
-            .and_then(|()| self.journal.decide(&[Outcome::Done(beat)], &[]))
-            .and_then(|()| self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE));
-        match written {
-            Ok(()) => drop(self.decided.send_replace(self.journal.last_seq())),
-            Err(error) => tracing::warn!(%error, "the journal could not be looked after"),
-        }
-    }
-
-    /// The run ends well: everything is decided.
-    fn end(&mut self) {
-        let rows = self.notes.take();
-        let ended = self
-            .pay()
-            .and_then(|()| self.journal.decide(&[], &rows).and_then(|()| self.journal.end_run()).map_err(from_journal));
-        if let (Err(error), None) = (ended, self.failed.get()) {
-            tracing::warn!(%error, "the journal could not be closed: the next start takes this for an unclean stop");
-        }
     }
 }
 

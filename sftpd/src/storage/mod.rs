@@ -13,6 +13,7 @@ mod stage;
 mod unfinished;
 mod upload;
 mod usage;
+mod writer;
 
 mod change;
 mod committer;
@@ -33,9 +34,10 @@ pub use change::Change;
 pub use folder::{Folder, FolderEntry};
 pub use root::{Attributes, FileKind, NewAttributes, Place, Root, attributes_of, set_attributes as set_attributes_now};
 pub use stage::Stage;
-pub use upload::{Closing, NotWritten, Opening, Publication, Writer};
+pub use upload::Opening;
 pub use usage::Quota;
 pub use volume::{Durability, Location, Volume};
+pub use writer::{Closing, NotWritten, Publication, Writer};
 
 /// What storage refuses, beside the errors of the system itself.
 #[derive(Clone, Debug)]

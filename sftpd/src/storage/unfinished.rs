@@ -16,8 +16,9 @@ use super::disk::{self, Disk};
 use super::journal::{RowChange, UploadRow};
 use super::notes::Notes;
 use super::stage::{Stage, name_of};
-use super::upload::{Opening, Upload, Writer, key_of};
+use super::upload::{Opening, Upload, key_of};
 use super::usage::Charge;
+use super::writer::Writer;
 use super::{Attributes, NewAttributes, Place, Result, StorageError};
 
 /// Unfinished uploads that one account may leave behind; past it the first by folder and name goes.

@@ -15,31 +15,15 @@ use super::notes::Notes;
 use super::root::attributes_of;
 use super::unfinished::Unfinished;
 use super::usage::{Charge, Quota};
+use super::writer::Writer;
 use super::{Attributes, NewAttributes, Place, Result, Stage, StorageError};
 
 /// From so many new bytes on they are flushed while more arrive, so that CLOSE of a large file has little left to do.
 const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Why a write did not happen.
-#[derive(Debug)]
-pub enum NotWritten {
-    /// It failed, or may not be done.
-    Failed(StorageError),
-    /// A handle beside this one has published the upload: a change must begin from what stands there now.
-    Published,
-    /// A handle beside this one is publishing it.
-    Publishing,
-}
-
-impl<E: Into<StorageError>> From<E> for NotWritten {
-    fn from(error: E) -> NotWritten {
-        NotWritten::Failed(error.into())
-    }
-}
-
 /// What has become of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     Publishing,
     Published,
@@ -58,16 +42,16 @@ pub(super) struct Upload {
 }
 
 #[derive(Debug)]
-struct State {
-    place: Place,
-    exclusive: bool,
+pub(super) struct State {
+    pub(super) place: Place,
+    pub(super) exclusive: bool,
     /// The connection that writes it, and how often it was taken over.
-    connection: u64,
-    takeovers: u64,
-    writers: usize,
-    phase: Phase,
-    arrival: Arrival,
-    failed: Option<StorageError>,
+    pub(super) connection: u64,
+    pub(super) takeovers: u64,
+    pub(super) writers: usize,
+    pub(super) phase: Phase,
+    pub(super) arrival: Arrival,
+    pub(super) failed: Option<StorageError>,
     /// What it adds to a folder with a quota.
     charge: Option<Charge>,
     /// Up to here a flush was asked for.
@@ -116,7 +100,7 @@ impl Upload {
         Arc::new(Upload { account: opening.account.clone(), stage: Arc::new(stage), notes, state: Mutex::new(state) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,7 +134,7 @@ impl Upload {
         state.exclusive = opening.exclusive;
         state.writers += 1;
         let takeovers = state.takeovers;
-        Ok(Writer { upload: self.clone(), takeovers, unfinished: unfinished.clone(), is_closed: false })
+        Ok(Writer::new(self.clone(), takeovers, unfinished.clone()))
     }
 
     fn resize(&self, state: &mut State, size: u64) -> Result<()> {
@@ -165,7 +149,7 @@ impl Upload {
 
     /// Nobody writes it any more, so its size must say what has arrived. One that found no room gives its own back: it
     /// must not keep the disk full for everybody else, and its client begins again.
-    fn cut_to_what_arrived(&self, state: &mut State) -> Result<()> {
+    pub(super) fn cut_to_what_arrived(&self, state: &mut State) -> Result<()> {
         let found_no_room = matches!(
             state.failed,
             Some(StorageError::System(Errno::NOSPC | Errno::DQUOT) | StorageError::QuotaExceeded { .. })
@@ -253,7 +237,7 @@ impl Upload {
         self.set_attributes_locked(&mut state, new)
     }
 
-    fn set_attributes_locked(&self, state: &mut State, new: &NewAttributes) -> Result<()> {
+    pub(super) fn set_attributes_locked(&self, state: &mut State, new: &NewAttributes) -> Result<()> {
         if let Some(size) = new.size {
             self.resize(state, size)?;
             self.note_gap(state, size > state.arrival.contiguous());
@@ -279,7 +263,7 @@ impl Upload {
         Ok(self.stage.disk().write(self.stage.file(), data, offset)?)
     }
 
-    fn write(self: &Arc<Self>, state: &mut State, offset: u64, data: &[u8]) -> Result<()> {
+    pub(super) fn write(self: &Arc<Self>, state: &mut State, offset: u64, data: &[u8]) -> Result<()> {
         if let Err(error) = self.write_within_quota(state, offset, data) {
             state.failed = Some(error.clone());
             return Err(error);
@@ -291,146 +275,6 @@ impl Upload {
             state.flushing_to = arrived;
         }
         Ok(())
-    }
-}
-
-/// A handle that writes an upload.
-#[derive(Debug)]
-pub struct Writer {
-    upload: Arc<Upload>,
-    takeovers: u64,
-    unfinished: Arc<Unfinished>,
-    is_closed: bool,
-}
-
-/// What CLOSE leads to.
-pub enum Closing {
-    /// The upload is complete and must be published.
-    Publish(Publication),
-    /// There is nothing to publish: a handle beside this one has done it, or the upload was removed on purpose.
-    Nothing,
-}
-
-/// A complete upload on its way to its name.
-#[derive(Debug)]
-pub struct Publication {
-    pub(super) stage: Arc<Stage>,
-    pub(super) place: Place,
-    pub(super) exclusive: bool,
-    /// BLAKE3, if it came in order.
-    pub(super) hash: Option<blake3::Hash>,
-    pub(super) upload: Option<Arc<Upload>>,
-}
-
-impl Publication {
-    /// A small file of the daemon's own.
-    pub(super) fn of_file(stage: Stage, place: Place, content: &[u8]) -> Publication {
-        let hash = Some(blake3::hash(content));
-        Publication { stage: Arc::new(stage), place, exclusive: false, hash, upload: None }
-    }
-}
-
-impl Writer {
-    /// The upload's state, if this handle still has a say in it.
-    fn lock(&self) -> Result<MutexGuard<'_, State>> {
-        let state = self.upload.lock();
-        if state.takeovers != self.takeovers {
-            let sentence = "a newer connection of this account has taken this upload over";
-            return Err(StorageError::Refused(sentence.into()));
-        }
-        Ok(state)
-    }
-
-    fn lock_to_write(&self) -> std::result::Result<MutexGuard<'_, State>, NotWritten> {
-        let state = self.lock()?;
-        match (&state.failed, state.phase) {
-            (Some(error), _) => Err(NotWritten::Failed(error.clone())),
-            (None, Phase::Publishing) => Err(NotWritten::Publishing),
-            (None, Phase::Published) => Err(NotWritten::Published),
-            // As on every Unix: what has no name any more can still be written, and is gone at the end.
-            (None, Phase::Open | Phase::Removed(_)) => Ok(state),
-        }
-    }
-
-    /// Writes at an offset, or at the end where there is none.
-    pub fn write(&self, offset: Option<u64>, data: &[u8]) -> std::result::Result<(), NotWritten> {
-        let mut state = self.lock_to_write()?;
-        let offset = match offset {
-            Some(offset) => offset,
-            None => attributes_of(self.upload.stage.file())?.size,
-        };
-        Ok(self.upload.write(&mut state, offset, data)?)
-    }
-
-    /// Sets attributes of the file that the upload becomes.
-    pub fn set_attributes(&self, new: &NewAttributes) -> std::result::Result<(), NotWritten> {
-        let mut state = self.lock_to_write()?;
-        Ok(self.upload.set_attributes_locked(&mut state, new)?)
-    }
-
-    /// Whether a WRITE has failed.
-    pub fn has_failed(&self) -> bool {
-        self.upload.lock().failed.is_some()
-    }
-
-    /// What has been written so far.
-    pub fn attributes(&self) -> Result<Attributes> {
-        let _state = self.lock()?;
-        attributes_of(self.upload.stage.file())
-    }
-
-    /// The file itself, for reading and flushing.
-    pub fn file(&self) -> Result<Arc<OwnedFd>> {
-        let _state = self.lock()?;
-        Ok(self.upload.stage.share_file())
-    }
-
-    /// CLOSE. An error leaves what has arrived for the client to continue.
-    pub fn close(mut self) -> Result<Closing> {
-        let (place, exclusive, hash) = {
-            let mut state = self.lock()?;
-            if let Some(error) = &state.failed {
-                return Err(StorageError::Refused(format!("the upload is incomplete: {error}")));
-            }
-            match state.phase {
-                Phase::Open => {}
-                Phase::Removed(by) if by != state.connection => {
-                    return Err(StorageError::Refused("the upload was removed by another connection".into()));
-                }
-                Phase::Publishing | Phase::Published | Phase::Removed(_) => return Ok(Closing::Nothing),
-            }
-            let size = attributes_of(self.upload.stage.file())?.size;
-            state.phase = Phase::Publishing;
-            (state.place.clone(), state.exclusive, state.arrival.hash(size))
-        };
-        self.is_closed = true;
-        self.upload.lock().writers -= 1;
-        let (stage, upload) = (self.upload.stage.clone(), Some(self.upload.clone()));
-        Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload }))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if self.is_closed {
-            return;
-        }
-        let place = {
-            let mut state = self.upload.lock();
-            if state.takeovers != self.takeovers {
-                return;
-            }
-            state.writers -= 1;
-            if state.writers > 0 || state.phase != Phase::Open {
-                return;
-            }
-            // A size that could not be cut is not believed after a restart either: the journal knows of the gap.
-            if let Err(error) = self.upload.cut_to_what_arrived(&mut state) {
-                tracing::debug!(%error, "an unfinished upload could not be cut to what has arrived");
-            }
-            state.place.clone()
-        };
-        self.unfinished.leave(&self.upload, &place);
     }
 }
 

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context;
-use pair::node::{Node, Role};
+use pair::node::Node;
 use pair::record::{Epoch, Record};
 use pair::volume::{Marker, PRIVATE_FOLDER};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -18,16 +17,21 @@ use super::arrival::Arrival;
 use super::change::Change;
 use super::committer::{Committer, Job, Worker};
 use super::disk::Disk;
-use super::journal::{Journal, Opened, Reader, RowChange, UploadRow};
+use super::journal::{Journal, Reader, RowChange, UploadRow};
 use super::mounted::{FOLDER_FLAGS, check_marker, lock, open_folder, refuse_mounts_inside};
 use super::notes::{self, Notes};
-use super::recovery::{Recovery, hash_of};
+use super::recovery::Recovery;
 use super::reserve::Reserve;
 use super::root::proc_path;
 use super::unfinished::Unfinished;
-use super::upload::{Opening, Publication, Upload, Writer, key_of};
+use super::upload::{Opening, Upload, key_of};
 use super::usage::{Quota, Usages};
+use super::writer::{Publication, Writer};
 use super::{Attributes, NewAttributes, Place, Result, Root, Stage, StorageError};
+
+mod start;
+
+use start::{boot_is_new, epoch_of, recover, start_hashing};
 
 /// Whether an answer of OK waits until the disk has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -39,9 +43,6 @@ pub enum Durability {
     /// It does not: a power failure loses what was acknowledged last. For scratch data and measurements.
     None,
 }
-
-/// Files whose hash waits to be read; past it they stay without.
-const HASHES_MAX: usize = 256;
 
 /// Changes by the daemon itself are told of under this name.
 const OWN_NAME: &str = "sftpd";
@@ -99,7 +100,7 @@ impl Volume {
         let mut opened = Journal::open(state, is_durable, disk.clone())?;
         let epoch = epoch_of(node, &opened)?;
         let recovery =
-            Recovery { volume: &folder, stages: &stages, disk: &disk, durability, is_new_boot: is_new_boot(&opened)? };
+            Recovery { volume: &folder, stages: &stages, disk: &disk, durability, is_new_boot: boot_is_new(&opened)? };
         let left = recover(&recovery, &mut opened, &epoch)?;
         let journal = opened.journal;
         let stages = Arc::new(stages);
@@ -390,65 +391,6 @@ impl Drop for Volume {
 /// The committer's thread is gone: whoever waits for its answer hears this.
 fn stopped() -> StorageError {
     StorageError::Refused("the daemon's storage has stopped".into())
-}
-
-/// The epoch that changes belong to from now on. A journal that was lost begins another, so that no position of before
-/// is taken for one of now.
-fn epoch_of(node: &mut Node, opened: &Opened) -> anyhow::Result<Epoch> {
-    let epoch = match (&node.epoch, &opened.epoch) {
-        // What a standby is told to do is the master's to number.
-        (None, _) if node.role == Role::Standby => return Ok(Epoch { counter: 0, id: "0".repeat(16), parent: None }),
-        (None, _) => Epoch::first()?,
-        (Some(epoch), None) => {
-            tracing::warn!("the journal is gone: its changes are told as a new epoch, and standbys reconcile");
-            epoch.next()?
-        }
-        (Some(epoch), Some(_)) => epoch.clone(),
-    };
-    node.epoch = Some(epoch.clone());
-    Ok(epoch)
-}
-
-fn is_new_boot(opened: &Opened) -> anyhow::Result<bool> {
-    Ok(opened.boot.is_some() && opened.boot != Some(boot_id()?))
-}
-
-/// The system's boot: while it is the same, what was written is there, flushed or not.
-fn boot_id() -> anyhow::Result<String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    Ok(std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?.trim().to_owned())
-}
-
-/// Decides what is undecided and notes that a run has begun. Gives the uploads that can be continued.
-fn recover(recovery: &Recovery<'_>, opened: &mut Opened, epoch: &Epoch) -> anyhow::Result<Vec<UploadRow>> {
-    let journal = &mut opened.journal;
-    let decided = recovery.decide(journal)?;
-    let uploads = recovery.uploads(journal)?;
-    if !opened.was_clean {
-        tracing::warn!(decided, unfinished = uploads.len(), "the run before did not end well: the journal has a gap");
-        journal.mark(jiff::Timestamp::now().as_millisecond())?;
-    }
-    journal.begin_run(epoch, &boot_id()?)?;
-    Ok(uploads)
-}
-
-/// Starts the thread that reads the hash of files which did not come in order.
-fn start_hashing(
-    queue: std::sync::mpsc::SyncSender<Job>,
-) -> std::io::Result<std::sync::mpsc::SyncSender<(u64, Arc<Stage>)>> {
-    let (hashing, files) = std::sync::mpsc::sync_channel::<(u64, Arc<Stage>)>(HASHES_MAX);
-    let hash = move |(seq, stage): (u64, Arc<Stage>)| {
-        let modified = || rustix::fs::fstat(stage.file()).map(|stat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_size));
-        let before = modified();
-        // A file that was written in place meanwhile is no longer the one that was recorded.
-        if let Ok(hash) = hash_of(&stage.file())
-            && before == modified()
-        {
-            let _ = queue.send(Job::Hash(seq, hash));
-        }
-    };
-    std::thread::Builder::new().name("hasher".into()).spawn(move || files.into_iter().for_each(hash))?;
-    Ok(hashing)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use pair::node::Role;
+
 use super::*;
 use crate::storage::Closing;
 

@@ -1,0 +1,67 @@
+//! What the committer does beside changes: notes of standbys and hashes, old records, reserved room, the end of the run.
+
+use pair::record::{Operation, Record};
+
+use super::super::flush::from_journal;
+use super::super::journal::{Intent, Outcome, empty_record};
+use super::{Job, Worker};
+
+/// Records that are kept for a standby that does not come.
+const RECORDS_MAX: u64 = 1_000_000;
+
+/// Records removed at once.
+const FORGET_AT_ONCE: u64 = 2000;
+
+impl Worker {
+    pub(super) fn other(&mut self, job: Job) {
+        match job {
+            Job::Acknowledge(standby, seq, answer) => {
+                let now_ms = jiff::Timestamp::now().as_millisecond();
+                let noted = self.journal.acknowledge(&standby, seq, now_ms).map_err(from_journal);
+                let _ = answer.send(noted);
+            }
+            Job::Hash(seq, hash) => {
+                if let Err(error) = self.journal.set_hash(seq, hash.to_hex().as_str()) {
+                    tracing::debug!(%error, seq, "a file's hash could not be noted");
+                }
+            }
+            // The others are not put here.
+            _ => {}
+        }
+    }
+
+    /// What is done now and then: a heartbeat, old records, reserved room.
+    pub(super) fn chores(&mut self) {
+        if self.failed.get().is_some() {
+            return;
+        }
+        self.reserve.restore();
+        if self.decided.receiver_count() < 2 {
+            // Nobody follows but the volume itself.
+            return;
+        }
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let beat: Record = empty_record(self.journal.take_seq(), now_ms, Operation::Heartbeat);
+        let intent = Intent { record: beat.clone(), stage: None, replaces: false };
+        let written = self
+            .journal
+            .write_lazily(&intent)
+            .and_then(|()| self.journal.decide(&[Outcome::Done(beat)], &[]))
+            .and_then(|()| self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE));
+        match written {
+            Ok(()) => drop(self.decided.send_replace(self.journal.last_seq())),
+            Err(error) => tracing::warn!(%error, "the journal could not be looked after"),
+        }
+    }
+
+    /// The run ends well: everything is decided.
+    pub(super) fn end(&mut self) {
+        let rows = self.notes.take();
+        let ended = self
+            .pay()
+            .and_then(|()| self.journal.decide(&[], &rows).and_then(|()| self.journal.end_run()).map_err(from_journal));
+        if let (Err(error), None) = (ended, self.failed.get()) {
+            tracing::warn!(%error, "the journal could not be closed: the next start takes this for an unclean stop");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A handle that writes an unfinished upload, and what its CLOSE leads to.
+//!
+//! Always holds: a handle whose upload was taken over, removed or published by another writes nothing more to it, and one
+//! whose WRITE has failed publishes nothing.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, MutexGuard};
+
+use super::root::attributes_of;
+use super::unfinished::Unfinished;
+use super::upload::{Phase, State, Upload};
+use super::{Attributes, NewAttributes, Place, Result, Stage, StorageError};
+
+/// Why a write did not happen.
+#[derive(Debug)]
+pub enum NotWritten {
+    /// It failed, or may not be done.
+    Failed(StorageError),
+    /// A handle beside this one has published the upload: a change must begin from what stands there now.
+    Published,
+    /// A handle beside this one is publishing it.
+    Publishing,
+}
+
+impl<E: Into<StorageError>> From<E> for NotWritten {
+    fn from(error: E) -> NotWritten {
+        NotWritten::Failed(error.into())
+    }
+}
+
+/// A handle that writes an upload.
+#[derive(Debug)]
+pub struct Writer {
+    upload: Arc<Upload>,
+    takeovers: u64,
+    unfinished: Arc<Unfinished>,
+    is_closed: bool,
+}
+
+/// What CLOSE leads to.
+pub enum Closing {
+    /// The upload is complete and must be published.
+    Publish(Publication),
+    /// There is nothing to publish: a handle beside this one has done it, or the upload was removed on purpose.
+    Nothing,
+}
+
+/// A complete upload on its way to its name.
+#[derive(Debug)]
+pub struct Publication {
+    pub(super) stage: Arc<Stage>,
+    pub(super) place: Place,
+    pub(super) exclusive: bool,
+    /// BLAKE3, if it came in order.
+    pub(super) hash: Option<blake3::Hash>,
+    pub(super) upload: Option<Arc<Upload>>,
+}
+
+impl Publication {
+    /// A small file of the daemon's own.
+    pub(super) fn of_file(stage: Stage, place: Place, content: &[u8]) -> Publication {
+        let hash = Some(blake3::hash(content));
+        Publication { stage: Arc::new(stage), place, exclusive: false, hash, upload: None }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(upload: Arc<Upload>, takeovers: u64, unfinished: Arc<Unfinished>) -> Writer {
+        Writer { upload, takeovers, unfinished, is_closed: false }
+    }
+
+    /// The upload's state, if this handle still has a say in it.
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.upload.lock();
+        if state.takeovers != self.takeovers {
+            let sentence = "a newer connection of this account has taken this upload over";
+            return Err(StorageError::Refused(sentence.into()));
+        }
+        Ok(state)
+    }
+
+    fn lock_to_write(&self) -> std::result::Result<MutexGuard<'_, State>, NotWritten> {
+        let state = self.lock()?;
+        match (&state.failed, state.phase) {
+            (Some(error), _) => Err(NotWritten::Failed(error.clone())),
+            (None, Phase::Publishing) => Err(NotWritten::Publishing),
+            (None, Phase::Published) => Err(NotWritten::Published),
+            // As on every Unix: what has no name any more can still be written, and is gone at the end.
+            (None, Phase::Open | Phase::Removed(_)) => Ok(state),
+        }
+    }
+
+    /// Writes at an offset, or at the end where there is none.
+    pub fn write(&self, offset: Option<u64>, data: &[u8]) -> std::result::Result<(), NotWritten> {
+        let mut state = self.lock_to_write()?;
+        let offset = match offset {
+            Some(offset) => offset,
+            None => attributes_of(self.upload.stage.file())?.size,
+        };
+        Ok(self.upload.write(&mut state, offset, data)?)
+    }
+
+    /// Sets attributes of the file that the upload becomes.
+    pub fn set_attributes(&self, new: &NewAttributes) -> std::result::Result<(), NotWritten> {
+        let mut state = self.lock_to_write()?;
+        Ok(self.upload.set_attributes_locked(&mut state, new)?)
+    }
+
+    /// Whether a WRITE has failed.
+    pub fn has_failed(&self) -> bool {
+        self.upload.lock().failed.is_some()
+    }
+
+    /// What has been written so far.
+    pub fn attributes(&self) -> Result<Attributes> {
+        let _state = self.lock()?;
+        attributes_of(self.upload.stage.file())
+    }
+
+    /// The file itself, for reading and flushing.
+    pub fn file(&self) -> Result<Arc<OwnedFd>> {
+        let _state = self.lock()?;
+        Ok(self.upload.stage.share_file())
+    }
+
+    /// CLOSE. An error leaves what has arrived for the client to continue.
+    pub fn close(mut self) -> Result<Closing> {
+        let (place, exclusive, hash) = {
+            let mut state = self.lock()?;
+            if let Some(error) = &state.failed {
+                return Err(StorageError::Refused(format!("the upload is incomplete: {error}")));
+            }
+            match state.phase {
+                Phase::Open => {}
+                Phase::Removed(by) if by != state.connection => {
+                    return Err(StorageError::Refused("the upload was removed by another connection".into()));
+                }
+                Phase::Publishing | Phase::Published | Phase::Removed(_) => return Ok(Closing::Nothing),
+            }
+            let size = attributes_of(self.upload.stage.file())?.size;
+            state.phase = Phase::Publishing;
+            (state.place.clone(), state.exclusive, state.arrival.hash(size))
+        };
+        self.is_closed = true;
+        self.upload.lock().writers -= 1;
+        let (stage, upload) = (self.upload.stage.clone(), Some(self.upload.clone()));
+        Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload }))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        let place = {
+            let mut state = self.upload.lock();
+            if state.takeovers != self.takeovers {
+                return;
+            }
+            state.writers -= 1;
+            if state.writers > 0 || state.phase != Phase::Open {
+                return;
+            }
+            // A size that could not be cut is not believed after a restart either: the journal knows of the gap.
+            if let Err(error) = self.upload.cut_to_what_arrived(&mut state) {
+                tracing::debug!(%error, "an unfinished upload could not be cut to what has arrived");
+            }
+            state.place.clone()
+        };
+        self.unfinished.leave(&self.upload, &place);
+    }
+}
