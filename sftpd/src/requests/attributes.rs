@@ -75,6 +75,9 @@ fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<R
         return Ok(Reply::Done);
     }
     let thing = sftp.root.handle_for_attributes(path, follow)?;
+    if let (Some(quota), Some(size)) = (&sftp.quota, new.size) {
+        quota.allow(size.saturating_sub(attributes_of(thing.as_fd())?.size))?;
+    }
     Ok(sftp.change(Change::SetAttributes(Arc::new(thing), new), &[path]))
 }
 
@@ -88,6 +91,11 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         Handle::Upload(_) => content::on_upload(sftp, handle, |upload| upload.writer.set_attributes(&new))?,
         Handle::InPlace(in_place) => {
             in_place.is_dirty = true;
+            let now_bytes = attributes_of(in_place.file.as_fd())?.size;
+            let growth = new.size.unwrap_or(0).saturating_sub(now_bytes);
+            if let Some(quota) = in_place.quota.as_ref().filter(|_| growth > 0) {
+                quota.grow_in_place(growth)?;
+            }
             set_attributes_now(in_place.file.as_fd(), &new)?;
         }
         // Nobody keeps the attributes of a users.yaml on its way; its size is what was written.

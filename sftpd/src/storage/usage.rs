@@ -44,6 +44,11 @@ impl Quota {
         Err(StorageError::QuotaExceeded { used_bytes: all, quota_bytes: self.bytes_max })
     }
 
+    /// Refuses what the folder has no room for.
+    pub fn allow(&self, more: u64) -> Result<()> {
+        self.check(*self.home.lock(), more)
+    }
+
     /// A file that is written in place grows.
     pub fn grow_in_place(&self, more: u64) -> Result<()> {
         let mut held = self.home.lock();
