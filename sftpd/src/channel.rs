@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::dispatch::{self, Served, put_reply, put_status};
 use crate::fault::Fault;
+use crate::requests::content;
 use crate::sftp::{Later, Sftp};
 
 /// Answers are handed on when they have grown to this size, in bytes.
@@ -167,8 +168,8 @@ impl Channel {
             let result = AssertUnwindSafe(later.work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(channel.bug()));
             if let (Err(_), Some(handle)) = (&result, opened) {
-                // Closing a file can take its time; the handle was never told to anybody.
-                let _ = tokio::task::block_in_place(|| lock(&channel.sftp).handles.take(handle.as_bytes()));
+                // Closing a file can take its time.
+                tokio::task::block_in_place(|| content::forget(&mut lock(&channel.sftp), &handle));
             }
             channel.conclude(number);
             let mut out = BytesMut::new();

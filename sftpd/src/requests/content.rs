@@ -120,6 +120,15 @@ fn open_later(
     }
 }
 
+/// Ends a handle that the client was never told of, and the upload that began with it: to its account the file behind it
+/// would look cut.
+pub fn forget(sftp: &mut Sftp, handle: &str) {
+    if let Ok(Handle::Upload(upload)) = sftp.handles.take(handle.as_bytes()) {
+        let Opening { account, connection, place, .. } = &upload.opening;
+        sftp.daemon.volume.discard_unfinished(account, *connection, place);
+    }
+}
+
 /// An upload: its bytes go to a stage, which CLOSE publishes under the name that `path` leads to. One that this account
 /// has not finished is continued, or begun again.
 fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<Reply, Stop> {

@@ -20,7 +20,7 @@ pub fn remove(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop>
     if let Some(account) = &sftp.author
         && sftp.daemon.volume.discard_unfinished(account, sftp.connection, &place)
     {
-        return Ok(Reply::Done);
+        return Ok(settled(sftp, &[path]));
     }
     Ok(sftp.change(Change::Remove(place), &[path]))
 }
@@ -48,6 +48,15 @@ fn rename_as(sftp: &Sftp, request: &mut Request<'_>, replace: bool) -> Result<Re
     Ok(sftp.change(Change::Rename { from, to, replace }, &[old, new]))
 }
 
+/// OK, once what was done to an unfinished upload is durable.
+fn settled(sftp: &Sftp, paths: &[&[u8]]) -> Reply {
+    let settled = sftp.daemon.volume.settle();
+    sftp.later(paths, async move {
+        settled.await?;
+        Ok(Reply::Done)
+    })
+}
+
 /// RENAME by an account with unfinished uploads: they go along with their names, and give way as files do.
 fn rename_unfinished(
     sftp: &Sftp,
@@ -64,7 +73,7 @@ fn rename_unfinished(
     }
     if is_unfinished && !is_complete {
         volume.rename_unfinished(author, sftp.connection, &from, &to)?;
-        return Ok(Reply::Done);
+        return Ok(settled(sftp, paths));
     }
     let committed = volume.commit(Change::Rename { from: from.clone(), to: to.clone(), replace }, sftp.author.clone());
     let (author, connection) = (author.clone(), sftp.connection);

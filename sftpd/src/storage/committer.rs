@@ -9,7 +9,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
@@ -32,6 +32,9 @@ pub(super) const QUEUE_CHANGES_MAX: usize = 4096;
 
 /// From this many things to flush on, one flush of the whole file system is cheaper than one of each.
 pub(super) const FLUSH_EACH_MAX: usize = 8;
+
+/// How long a note waits for a group to go with.
+const NOTES_WAIT: Duration = Duration::from_millis(50);
 
 /// How often old records are removed, and a heartbeat is written.
 const CHORES: Duration = Duration::from_secs(10);
@@ -130,16 +133,24 @@ struct Item {
 
 impl Worker {
     fn run(&mut self, jobs: &Receiver<Job>) {
-        let mut last_chores = std::time::Instant::now();
+        let mut last_chores = Instant::now();
         let mut given_back = None;
+        let mut noted_since: Option<Instant> = None;
         loop {
-            let first = match given_back.take().map_or_else(|| jobs.recv_timeout(CHORES), Ok) {
+            let wait = noted_since.map_or(CHORES, |since| NOTES_WAIT.saturating_sub(since.elapsed()));
+            let first = match given_back.take().map_or_else(|| jobs.recv_timeout(wait), Ok) {
                 Ok(first) => Some(first),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return self.end(),
             };
             let mut group;
             (group, given_back) = gather(first, jobs);
+            if group.is_empty() && noted_since.is_none_or(|since| since.elapsed() < NOTES_WAIT) {
+                noted_since = noted_since.or_else(|| self.notes.are_waiting().then(Instant::now));
+                self.do_chores(&mut last_chores);
+                continue;
+            }
+            noted_since = None;
             let stop = group.stop.take();
             self.commit(group);
             if self.disk.has_crashed() {
@@ -150,10 +161,14 @@ impl Worker {
                 let _ = answer.send(Ok(()));
                 return;
             }
-            if last_chores.elapsed() >= CHORES {
-                self.chores();
-                last_chores = std::time::Instant::now();
-            }
+            self.do_chores(&mut last_chores);
+        }
+    }
+
+    fn do_chores(&mut self, last: &mut Instant) {
+        if last.elapsed() >= CHORES {
+            self.chores();
+            *last = Instant::now();
         }
     }
 

@@ -107,6 +107,11 @@ pub(super) fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> (Group, Option
 }
 
 impl Group {
+    /// Whether nobody waits for anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.settles.is_empty() && self.others.is_empty() && self.stop.is_none()
+    }
+
     /// Takes a change in, or gives it back.
     fn take_in(&mut self, change: Change, author: Option<Arc<str>>, answer: Answer) -> Option<Job> {
         let footprint = Footprint::of(&change);

@@ -14,8 +14,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::disk::Disk;
 
 mod reader;
+mod uploads;
 
 pub(super) use reader::Reader;
+use uploads::change_row;
+pub(super) use uploads::{RowChange, UploadRow};
 
 /// How far `seq` jumps after an unclean stop.
 const GAP: u64 = 1000;
@@ -62,37 +65,13 @@ pub(super) enum Outcome {
     Aborted(u64),
 }
 
-/// An unfinished upload, as it is remembered over restarts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UploadRow {
-    pub number: u64,
-    pub account: String,
-    /// The inode of its folder.
-    pub folder: u64,
-    pub name: Vec<u8>,
-    /// Whether a complete file had its name when it began.
-    pub overwrites: bool,
-    /// How much had arrived when its size stopped telling that.
-    pub arrived_bytes: Option<u64>,
-    /// How much is on the disk for certain.
-    pub durable_bytes: u64,
-}
-
-/// A change of what is remembered of unfinished uploads.
-#[derive(Clone, Debug)]
-pub(super) enum RowChange {
-    Begun(UploadRow),
-    Moved { number: u64, folder: u64, name: Vec<u8> },
-    Arrived { number: u64, bytes: Option<u64> },
-    Durable { number: u64, bytes: u64 },
-    Gone(u64),
-}
-
 /// The journal.
 pub(super) struct Journal {
     db: Connection,
     next: u64,
     is_durable: bool,
+    /// Whether SQLite waits for the disk now.
+    waits: Option<bool>,
     disk: Disk,
 }
 
@@ -121,7 +100,7 @@ impl Journal {
             let newest: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))?;
             let (epoch, boot) = (meta(&db, "epoch")?, meta(&db, "boot")?);
             let was_clean = epoch.is_none() || meta(&db, "clean")?.as_deref() == Some("1");
-            let journal = Journal { db, next: next.max(newest) + 1, is_durable, disk };
+            let journal = Journal { db, next: next.max(newest) + 1, is_durable, waits: None, disk };
             Ok(Opened { journal, epoch, was_clean, boot })
         };
         let opened = open().with_context(|| format!("the journal {} cannot be used", path.display()))?;
@@ -134,6 +113,10 @@ impl Journal {
     pub(super) fn begin_run(&mut self, epoch: &Epoch, boot: &str) -> rusqlite::Result<()> {
         self.synchronous(true)?;
         let transaction = self.db.transaction()?;
+        if meta(&transaction, "epoch")?.is_some_and(|before| before != epoch.id) {
+            // What standbys have said was about numbers of another epoch.
+            transaction.execute("DELETE FROM acknowledged", [])?;
+        }
         for (key, value) in [("epoch", epoch.id.as_str()), ("boot", boot), ("clean", "0")] {
             set_meta(&transaction, key, value)?;
         }
@@ -253,25 +236,12 @@ impl Journal {
         rows.collect()
     }
 
-    /// The unfinished uploads.
-    pub(super) fn uploads(&self) -> rusqlite::Result<Vec<UploadRow>> {
-        let mut statement = self.db.prepare("SELECT * FROM upload ORDER BY number")?;
-        let rows = statement.query_map([], |row| {
-            Ok(UploadRow {
-                number: row.get("number")?,
-                account: row.get("account")?,
-                folder: row.get::<_, i64>("folder")? as u64,
-                name: row.get("name")?,
-                overwrites: row.get("overwrites")?,
-                arrived_bytes: row.get("arrived_bytes")?,
-                durable_bytes: row.get("durable_bytes")?,
-            })
-        })?;
-        rows.collect()
-    }
-
-    fn synchronous(&self, is_durable: bool) -> rusqlite::Result<()> {
-        self.db.pragma_update(None, "synchronous", if is_durable { "FULL" } else { "NORMAL" })
+    fn synchronous(&mut self, is_durable: bool) -> rusqlite::Result<()> {
+        if self.waits != Some(is_durable) {
+            self.db.pragma_update(None, "synchronous", if is_durable { "FULL" } else { "NORMAL" })?;
+            self.waits = Some(is_durable);
+        }
+        Ok(())
     }
 
     /// A fault in tests; see [`Disk::step`].
@@ -352,30 +322,6 @@ fn set_done(db: &Connection, record: &Record) -> rusqlite::Result<()> {
     let size = record.size.map(|size| size as i64);
     let (mtime_ns, ctime_ns) = (record.mtime_ns, record.ctime_ns);
     statement.execute(params![inode, size, mtime_ns, ctime_ns, record.mode, record.hash, record.seq]).map(drop)
-}
-
-fn change_row(db: &Connection, change: &RowChange) -> rusqlite::Result<()> {
-    match change {
-        RowChange::Begun(row) => {
-            let mut statement = db.prepare_cached("INSERT OR REPLACE INTO upload VALUES (?, ?, ?, ?, ?, ?, ?)")?;
-            let (folder, arrived) = (row.folder as i64, row.arrived_bytes);
-            let (number, account, name) = (row.number, &row.account, &row.name);
-            statement.execute(params![number, account, folder, name, row.overwrites, arrived, row.durable_bytes])
-        }
-        RowChange::Moved { number, folder, name } => {
-            let mut statement = db.prepare_cached("UPDATE upload SET folder = ?, name = ? WHERE number = ?")?;
-            statement.execute(params![*folder as i64, name, number])
-        }
-        RowChange::Arrived { number, bytes } => {
-            let mut statement = db.prepare_cached("UPDATE upload SET arrived_bytes = ? WHERE number = ?")?;
-            statement.execute(params![bytes, number])
-        }
-        RowChange::Durable { number, bytes } => {
-            db.prepare_cached("UPDATE upload SET durable_bytes = ? WHERE number = ?")?.execute([bytes, number])
-        }
-        RowChange::Gone(number) => db.prepare_cached("DELETE FROM upload WHERE number = ?")?.execute([number]),
-    }
-    .map(drop)
 }
 
 /// A record of the table.

@@ -24,7 +24,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Notes a change of what is remembered of unfinished uploads. It is written with the next group.
+    /// Notes a change of what is remembered of unfinished uploads. It is written with the next group, or soon without one.
     pub(super) fn note(&self, row: RowChange) {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
         // A full queue is a committer at work, which looks here before its next group.
@@ -41,6 +41,10 @@ impl Notes {
     /// Asks for a flush of an upload whose first `bytes` have arrived; tells whether there was room to ask.
     pub(super) fn flush(&self, stage: Arc<Stage>, bytes: u64) -> bool {
         self.flusher.try_send((stage, bytes)).is_ok()
+    }
+
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.rows.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     pub(super) fn take(&self) -> Vec<RowChange> {

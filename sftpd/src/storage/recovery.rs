@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use pair::record::{Operation, Record, VolumePath};
+use pair::volume::PRIVATE_FOLDER;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
@@ -33,6 +34,17 @@ pub(super) struct Recovery<'a> {
 type Named = (OwnedFd, Vec<u8>);
 
 impl Recovery<'_> {
+    /// Whether there is anything on the volume but the pair's own folder.
+    pub(super) fn has_files(&self) -> Result<bool> {
+        let mut folder = Folder::new(self.volume.try_clone().map_err(|_| Errno::MFILE)?)?;
+        while let Some(entry) = folder.next_entry()? {
+            if ![b".".as_slice(), b"..", PRIVATE_FOLDER.as_bytes()].contains(&entry.name.as_slice()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Decides what is undecided, in order. Gives the number of changes.
     pub(super) fn decide(&self, journal: &mut Journal) -> anyhow::Result<usize> {
         let undecided = journal.undecided()?;

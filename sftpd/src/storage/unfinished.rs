@@ -246,6 +246,9 @@ impl Unfinished {
             return Ok(false);
         };
         let (folder, name) = key_of(to)?;
+        if key == (folder, name.clone()) {
+            return Ok(true);
+        }
         self.discard(account, connection, to);
         let number = match &entry {
             Entry::Live(upload) => {

@@ -49,6 +49,10 @@ pub(super) fn recover(recovery: &Recovery<'_>, opened: &mut Opened, epoch: &Epoc
     let uploads = recovery.uploads(journal)?;
     if !opened.was_clean {
         tracing::warn!(decided, unfinished = uploads.len(), "the run before did not end well: the journal has a gap");
+    }
+    // A journal that begins on a volume with files knows nothing of them.
+    let begins_late = opened.epoch.is_none() && recovery.has_files()?;
+    if !opened.was_clean || begins_late {
         journal.mark(jiff::Timestamp::now().as_millisecond())?;
     }
     journal.begin_run(epoch, &boot_id()?)?;

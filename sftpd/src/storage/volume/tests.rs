@@ -375,6 +375,15 @@ async fn after_a_stop_that_was_not_clean_the_journal_has_a_gap_and_a_mark() {
 }
 
 #[tokio::test]
+async fn a_journal_that_begins_on_a_volume_with_files_says_that_it_does_not_know_them() {
+    let mut fixture = Fixture::new();
+    std::fs::create_dir(fixture.data().join("alice")).unwrap();
+    let volume = fixture.open();
+    assert_eq!(volume.records_after(0, 100).unwrap()[0].op, pair::record::Operation::Mark);
+    assert_eq!(Fixture::new().open().records_after(0, 100).unwrap(), Vec::new());
+}
+
+#[tokio::test]
 async fn what_arrived_behind_a_gap_is_not_shown_to_who_resumes_also_after_a_kill() {
     for is_killed in [false, true] {
         let mut fixture = Fixture::new();
