@@ -228,6 +228,38 @@ async fn an_upload_whose_flush_finds_no_room_fails_alone() {
 }
 
 #[tokio::test]
+async fn a_flush_that_found_no_room_is_not_forgotten_by_the_next_one() {
+    let mut fixture = Fixture::new();
+    let disk = Disk::default();
+    let volume = fixture.open_by(disk.clone());
+    put(&volume, "report", b"first").await.unwrap();
+    let writer = begin(&volume, &opening(&volume, "alice", 1, "report"));
+    writer.write(Some(0), b"second").unwrap();
+    disk.faults.fail("fsync", 1, rustix::io::Errno::NOSPC);
+    // fsync@openssh.com is told; the system would tell CLOSE that all is well.
+    assert!(volume.commit(Change::FlushStage(writer.stage().unwrap()), None).await.is_err());
+    assert!(close(&volume, writer).await.is_err());
+    assert_eq!((content(&fixture, "report").unwrap(), volume.failure()), (b"first".to_vec(), None));
+}
+
+#[tokio::test]
+async fn old_records_go_also_when_nobody_follows() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "report", b"first").await.unwrap();
+    put(&volume, "other", b"second").await.unwrap();
+    volume.settle().await.unwrap();
+    volume.acknowledge("standby", 2).unwrap();
+    drop(volume);
+    let mut journal = Journal::open(&fixture.state(), true, Disk::default()).unwrap().journal;
+    journal.forget_old(1_000_000, 2000).unwrap();
+    drop(journal);
+    let volume = fixture.open();
+    assert_eq!(volume.first_seq().unwrap(), 3);
+    assert_eq!(volume.records_after(0, 100).unwrap().first().unwrap().seq, 3);
+}
+
+#[tokio::test]
 async fn a_failed_flush_makes_the_volume_read_only_and_is_never_tried_again() {
     for step in ["fsync", "journal"] {
         let mut fixture = Fixture::new();
