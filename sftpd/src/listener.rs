@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::Account;
+use crate::accounts::{Account, Accounts};
 use crate::daemon::Daemon;
 use crate::session::{SessionError, SshSession, Watched};
 use crate::sftp::Identity;
@@ -128,7 +128,8 @@ impl Watch<'_> {
             () = self.shutdown.cancelled() => return "the server is shutting down",
         }
         let mut accounts = self.daemon.watch_accounts();
-        while self.is_welcome(&accounts.borrow_and_update()) {
+        let quota = self.quota(&accounts.borrow());
+        while self.is_welcome(&accounts.borrow_and_update(), quota) {
             tokio::select! {
                 _ = accounts.changed() => {}
                 () = self.shutdown.cancelled() => {
@@ -140,12 +141,20 @@ impl Watch<'_> {
         "the account was removed, disabled or given other rights"
     }
 
-    fn is_welcome(&self, accounts: &crate::accounts::Accounts) -> bool {
+    /// How much the account's folder may hold; whoever shares it has a say in that.
+    fn quota(&self, accounts: &Accounts) -> Option<u64> {
+        match self.watched.identity() {
+            Some(Identity::Account(account)) => accounts.quota_of(&account.home),
+            Some(Identity::Peer) | None => None,
+        }
+    }
+
+    fn is_welcome(&self, accounts: &Accounts, quota: Option<u64>) -> bool {
         match self.watched.identity() {
             // What a session may do is settled at its login, so it ends when that changes. A new password does not end it.
             Some(Identity::Account(account)) => accounts.enabled(&account.name).is_some_and(|now| {
-                let rights = |of: &Account| (of.admin, of.read_only, of.home.clone(), of.upload, of.quota_bytes);
-                rights(now) == rights(&account)
+                let rights = |of: &Account| (of.admin, of.read_only, of.home.clone(), of.upload);
+                rights(now) == rights(&account) && self.quota(accounts) == quota
             }),
             Some(Identity::Peer) | None => true,
         }

@@ -1,8 +1,9 @@
 //! Quotas and direct uploads, with OpenSSH's client and request by request.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use pair::client::Client;
 use pair::feed::{Event, Subscription, path};
-use pair::wire::open_flag as flag;
+use pair::wire::{Attrs, open_flag as flag};
 use tests::{Machine, Sftp, User, eventually, master_with};
 
 const USERS: &str = r#"users:
@@ -80,4 +81,80 @@ async fn direct_uploads_are_written_under_their_name_and_told_as_dirty_and_clean
         }
     }
     assert_eq!((operations.as_slice(), size), (["dirty", "clean"].as_slice(), Some(14)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_file_that_is_begun_again_gives_back_what_it_held() {
+    let logger = User::new("logger");
+    let master = master_with(&[(&logger, ", upload: direct, quota: 100")]).start();
+    let client = logger.connect(&master).await;
+    for _ in 0..3 {
+        let handle = client.open(b"log", flag::WRITE | flag::CREAT | flag::TRUNC, None).await.unwrap();
+        client.write(&handle, 0, &[b'x'; 60]).await.unwrap();
+        client.close(handle).await.unwrap();
+    }
+    let handle = client.open(b"log", flag::WRITE, None).await.unwrap();
+    let size = |size| Attrs { size: Some(size), ..Attrs::default() };
+    assert!(client.fsetstat(&handle, size(101)).await.unwrap_err().to_string().contains("quota exceeded"));
+    client.fsetstat(&handle, size(10)).await.unwrap();
+    client.write(&handle, 10, &[b'x'; 90]).await.unwrap();
+    client.close(handle).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_takes_a_folder_past_its_quota() {
+    let alice = User::new("alice");
+    let master = master_with(&[(&alice, ", quota: 100")]).start();
+    let client = alice.connect(&master).await;
+    put_bytes(&client, b"x", 60).await.unwrap();
+    client.posix_rename(b"x", b"x").await.unwrap();
+    assert!(put_bytes(&client, b"y", 60).await.is_err(), "a file that is renamed to itself is still there");
+    client.remove(b"y").await.unwrap();
+    let grown = Attrs { size: Some(101), ..Attrs::default() };
+    assert!(client.setstat(b"x", grown).await.unwrap_err().to_string().contains("quota exceeded"));
+    // A second name brings no bytes, and takes none away while the other one is there.
+    client.hardlink(b"x", b"second").await.unwrap();
+    put_bytes(&client, b"y", 40).await.unwrap();
+    client.remove(b"second").await.unwrap();
+    client.remove(b"y").await.unwrap();
+    assert!(put_bytes(&client, b"y", 41).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_upload_counts_also_after_a_restart() {
+    let alice = User::new("alice");
+    let mut master = master_with(&[(&alice, ", quota: 100")]).start();
+    let client = alice.connect(&master).await;
+    let handle = client.open(b"x", flag::WRITE | flag::CREAT, None).await.unwrap();
+    client.write(&handle, 0, &[b'x'; 60]).await.unwrap();
+    drop(client);
+    master.restart();
+    let client = alice.connect(&master).await;
+    assert!(put_bytes(&client, b"y", 60).await.is_err());
+    client.remove(b"y").await.unwrap();
+    client.remove(b"x").await.unwrap();
+    put_bytes(&client, b"y", 60).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folders_new_quota_holds_for_all_who_share_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, friend) = (User::new("alice"), User::new("friend"));
+    let master = master_with(&[(&alice, ""), (&friend, ", home: alice")]).start();
+    let client = friend.connect(&master).await;
+    put_bytes(&client, b"x", 60).await.unwrap();
+    let users = std::fs::read_to_string(master.path("admin", "users.yaml")).unwrap();
+    let file = folder.path().join("users.yaml");
+    std::fs::write(&file, users.replacen("name: alice", "name: alice, quota: 100", 1)).unwrap();
+    master.sftp(("admin", "secret")).run(&format!("put {} users.yaml\n", file.display())).expect_ok();
+    eventually("the session of before has ended", || client.is_lost());
+    let client = friend.connect(&master).await;
+    assert!(put_bytes(&client, b"y", 60).await.is_err());
+}
+
+async fn put_bytes(client: &Client, name: &[u8], bytes: usize) -> Result<(), pair::client::ClientError> {
+    let handle = client.open(name, flag::WRITE | flag::CREAT | flag::TRUNC, None).await?;
+    let written = client.write(&handle, 0, &vec![b'x'; bytes]).await;
+    client.close(handle).await?;
+    written
 }

@@ -37,8 +37,7 @@ pub struct RawUser {
     #[serde(default)]
     pub disabled: bool,
     /// How uploads are written.
-    #[serde(default)]
-    pub upload: super::UploadMode,
+    pub upload: Option<Scalar>,
     /// How much the folder may hold.
     pub quota: Option<Scalar>,
     /// For people.

@@ -228,11 +228,30 @@ mod tests {
     }
 
     #[test]
+    fn accounts_that_were_kept_before_there_were_quotas_are_read() {
+        let kept = r#"{"generation": 3, "accounts": [{"label": "1", "name": "alice", "home": "alice"}]}"#;
+        let accounts = Accounts::from_json(kept.as_bytes()).unwrap();
+        let alice = accounts.get("alice").unwrap();
+        assert_eq!((alice.upload, alice.quota_bytes), (UploadMode::Atomic, None));
+        assert!(!String::from_utf8(accounts.to_json().unwrap()).unwrap().contains("quota"), "an older one can read it");
+    }
+
+    #[test]
+    fn of_the_quotas_of_a_shared_folder_the_smallest_counts() {
+        let sharing = |name: &str, quota_bytes| Account { home: "x".into(), quota_bytes, ..account(name) };
+        let accounts = Accounts::new(1, [sharing("a", Some(7)), sharing("b", None), sharing("c", Some(5))]);
+        assert_eq!((accounts.quota_of("x"), accounts.quota_of("a")), (Some(5), None));
+    }
+
+    #[test]
     fn changes_are_told_a_line_each() {
         let before = Accounts::new(1, [account("alice"), account("bob")]);
         let bob = Account { disabled: true, password_hash: None, ..account("bob") };
         let after = Accounts::new(2, [bob, account("carol")]);
         assert_eq!(after.changes_since(&before), ["- alice", "~ bob: new password, disabled", "+ carol"]);
+        let bob = Account { upload: UploadMode::Direct, quota_bytes: Some(1), ..account("bob") };
+        let changed = Accounts::new(2, [bob]).changes_since(&Accounts::new(1, [account("bob")]));
+        assert_eq!(changed, ["~ bob: uploads direct now, new quota"]);
         assert!(after.changes_since(&after).is_empty());
     }
 }

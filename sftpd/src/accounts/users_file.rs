@@ -11,7 +11,7 @@ use russh::keys::PublicKey;
 use super::form::{RawFile, RawUser, Scalar};
 use super::mistake::Mistake;
 use super::positions::{Position, Positions, Style};
-use super::{ADMIN_HOME, Account, Accounts, password, units};
+use super::{ADMIN_HOME, Account, Accounts, UploadMode, password, units};
 
 /// The largest users.yaml, in bytes.
 pub const BYTES_MAX: usize = 1024 * 1024;
@@ -159,6 +159,7 @@ impl Check<'_> {
             self.wrong(&label, "name", format!("{name} could never log in: give it a password or public_keys"));
         }
         let home = self.home(&label, &name, raw.admin, raw.home);
+        let upload = self.upload(&label, raw.upload);
         let quota_bytes = self.quota(&label, raw.quota);
         let account = Account {
             label,
@@ -169,7 +170,7 @@ impl Check<'_> {
             admin: raw.admin,
             read_only: raw.read_only,
             disabled: raw.disabled,
-            upload: raw.upload,
+            upload,
             quota_bytes,
             comment: raw.comment,
         };
@@ -274,6 +275,17 @@ impl Check<'_> {
             self.wrong(label, "home", format!("the home {home:?} is the admin folder: give {name} another `home`"));
         }
         home
+    }
+
+    fn upload(&mut self, label: &str, raw: Option<Scalar>) -> UploadMode {
+        match raw.as_ref().map(|scalar| scalar.text.as_str()) {
+            None | Some("atomic") => UploadMode::Atomic,
+            Some("direct") => UploadMode::Direct,
+            Some(_) => {
+                self.wrong(label, "upload", "`upload` is `atomic` or `direct`".into());
+                UploadMode::Atomic
+            }
+        }
     }
 
     fn quota(&mut self, label: &str, raw: Option<Scalar>) -> Option<u64> {
@@ -416,6 +428,11 @@ mod tests {
             (&with("  1: {name: a, password: \"\"}\n"), "users.yaml:3:26: the password of a is empty"),
             (&with("  1: {name: a}\n"), "could never log in"),
             (
+                &with("  1: {name: a, password: x, upload: s3cret}\n"),
+                "users.yaml:3:37: `upload` is `atomic` or `direct`",
+            ),
+            (&with("  1: {name: a, password: x, quota: -1}\n"), "users.yaml:3:36: a quota is a number of bytes"),
+            (
                 &with("  1: {name: a, password: x, home: ../b}\n"),
                 "users.yaml:3:35: the home \"../b\" begins with a dot",
             ),
@@ -455,6 +472,9 @@ mod tests {
             "users:\n  - s3cret\n",
             &with("  1: {name: a, password: x, admin: s3cret}\n"),
             &with("  1: {name: a, password: x, read_only: s3cret}\n"),
+            &with("  1: {name: a, password: x, upload: s3cret}\n"),
+            &with("  1: {name: a, password: x, upload: [s3cret]}\n"),
+            &with("  1: {name: a, password: x, quota: s3cret}\n"),
             &with("  1: {name: a, password: x, public_keys: s3cret}\n"),
             &with("  1: {name: a, public_keys: [s3cret]}\n"),
             &with("  1: {name: a, password: [s3cret]}\n"),
@@ -519,11 +539,21 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_and_the_way_of_uploads_are_read() {
+        let text =
+            with("  1: {name: a, password: x, upload: direct, quota: 1.5GiB}\n  2: {name: b, password: x, quota: 7}\n");
+        let users = parse(&text, &Accounts::default()).unwrap_or_default();
+        let read: Vec<_> = users.iter().map(|user| (user.account.upload, user.account.quota_bytes)).collect();
+        let expected = [(UploadMode::Atomic, None), (UploadMode::Direct, Some(3 << 29)), (UploadMode::Atomic, Some(7))];
+        assert_eq!(read, expected);
+    }
+
+    #[test]
     fn a_rendered_file_reads_as_the_accounts_it_came_from() {
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ name";
         let text = with(&format!(
             "  \"odd: \\\"label\": {{name: 'a \"b', password: x, home: c/d, comment: '# no comment', read_only: true}}\n  \
-             2: {{name: k, public_keys: [\"{key}\"], disabled: true}}\n"
+             2: {{name: k, public_keys: [\"{key}\"], disabled: true, upload: direct, quota: 1.5KiB}}\n"
         ));
         let accounts = |users: Vec<User>| {
             users.into_iter().map(|user| Account {

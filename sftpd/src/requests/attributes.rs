@@ -75,10 +75,16 @@ fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<R
         return Ok(Reply::Done);
     }
     let thing = sftp.root.handle_for_attributes(path, follow)?;
-    if let (Some(quota), Some(size)) = (&sftp.quota, new.size) {
-        quota.allow(size.saturating_sub(attributes_of(thing.as_fd())?.size))?;
-    }
-    Ok(sftp.change(Change::SetAttributes(Arc::new(thing), new), &[path]))
+    let room = match (&sftp.quota, new.size) {
+        (Some(quota), Some(size)) => Some(quota.room_to_grow(attributes_of(thing.as_fd())?.size, size)?),
+        _ => None,
+    };
+    let committed = sftp.daemon.volume.commit(Change::SetAttributes(Arc::new(thing), new), sftp.author.clone());
+    Ok(sftp.later(&[path], async move {
+        committed.await?;
+        drop(room);
+        Ok(Reply::Done)
+    }))
 }
 
 /// SSH_FXP_FSETSTAT. What is set on an upload belongs to the file that it becomes.
@@ -91,12 +97,14 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         Handle::Upload(_) => content::on_upload(sftp, handle, |upload| upload.writer.set_attributes(&new))?,
         Handle::InPlace(in_place) => {
             in_place.is_dirty = true;
-            let now_bytes = attributes_of(in_place.file.as_fd())?.size;
-            let growth = new.size.unwrap_or(0).saturating_sub(now_bytes);
-            if let Some(quota) = in_place.quota.as_ref().filter(|_| growth > 0) {
-                quota.grow_in_place(growth)?;
+            let size = attributes_of(in_place.file.as_fd())?.size;
+            let (quota, new_size) = (in_place.quota.as_ref(), new.size.unwrap_or(size));
+            content::resize_in_place(quota, size, new_size)?;
+            if let Err(error) = set_attributes_now(in_place.file.as_fd(), &new) {
+                let reached = attributes_of(in_place.file.as_fd())?.size;
+                content::resize_in_place(quota, new_size, reached)?;
+                return Err(error.into());
             }
-            set_attributes_now(in_place.file.as_fd(), &new)?;
         }
         // Nobody keeps the attributes of a users.yaml on its way; its size is what was written.
         Handle::Draft(_) => {}

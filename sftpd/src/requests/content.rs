@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::handles::{Handle, InPlace, Upload};
 use crate::sftp::{Later, Reply, Request, Sftp, Stop};
 use crate::storage::{
-    Attributes, Change, Closing, FileKind, NotWritten, Opening, StorageError, attributes_of, file_content,
+    Attributes, Change, Closing, FileKind, NotWritten, Opening, Quota, StorageError, attributes_of, file_content,
 };
 
 /// What a new file's mode loses, as with most systems' daemons.
@@ -76,7 +76,15 @@ fn open_in_place(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         is_told,
         quota: sftp.quota.clone(),
     };
-    let cut = move |file: &OwnedFd| if truncate { file_content::truncate(file.as_fd(), 0) } else { Ok(()) };
+    let quota = sftp.quota.clone();
+    let cut = move |file: &OwnedFd| -> Result<(), StorageError> {
+        if truncate {
+            let size = attributes_of(file.as_fd())?.size;
+            file_content::truncate(file.as_fd(), 0)?;
+            resize_in_place(quota.as_ref(), size, 0)?;
+        }
+        Ok(())
+    };
     if !is_told {
         cut(&file)?;
         return Ok(Reply::Handle(sftp.handles.insert(Handle::InPlace(in_place))));
@@ -86,6 +94,11 @@ fn open_in_place(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         told.await?;
         Ok(cut(&file)?)
     }))
+}
+
+/// A file that is written in place gets another size: more must fit, less is given back.
+pub fn resize_in_place(quota: Option<&Quota>, size: u64, new_size: u64) -> Result<(), StorageError> {
+    quota.filter(|_| size != new_size).map_or(Ok(()), |quota| quota.resize_in_place(size, new_size))
 }
 
 /// A handle that the client hears of when something is durable.
@@ -252,11 +265,13 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
             in_place.is_dirty = true;
             let end = file_content::end_of(in_place.file.as_fd())?;
             let offset = if in_place.append { end } else { offset };
-            let growth = offset.saturating_add(data.len() as u64).saturating_sub(end);
-            if let Some(quota) = in_place.quota.as_ref().filter(|_| growth > 0) {
-                quota.grow_in_place(growth)?;
+            let new_end = end.max(offset.saturating_add(data.len() as u64));
+            resize_in_place(in_place.quota.as_ref(), end, new_end)?;
+            if let Err(error) = file_content::write_at(in_place.file.as_fd(), data, offset) {
+                let reached = file_content::end_of(in_place.file.as_fd()).unwrap_or(new_end);
+                resize_in_place(in_place.quota.as_ref(), new_end, reached)?;
+                return Err(error.into());
             }
-            file_content::write_at(in_place.file.as_fd(), data, offset)?;
         }
         Handle::Draft(draft) => drafts::write(draft, offset, data)?,
         Handle::Reading(_) | Handle::DraftReading(_) => return Err(Fault::denied("opened for reading only").into()),

@@ -13,6 +13,7 @@ use super::disk::{Disk, look};
 use super::journal::{Intent, empty_record};
 use super::root::{NewAttributes, proc_path};
 use super::stage::name_of;
+use super::usage::Charge;
 use super::{FileKind, Place, Publication, Result, Stage};
 
 /// A change of the volume.
@@ -185,13 +186,11 @@ impl Change {
 
     /// Bytes of files that the change takes away, as far as can be seen before.
     pub(super) fn bytes_that_go(&self) -> u64 {
-        let size = |place: &Place| match place.attributes() {
-            Ok(found) if found.kind == FileKind::File => found.size,
-            _ => 0,
-        };
+        let size = |place: &Place| place.attributes().map_or(0, |found| found.bytes_that_go_with_a_name());
         match self {
             Change::Publish(Publication { place, .. }) | Change::Remove(place) => size(place),
-            Change::Rename { to, replace: true, .. } => size(to),
+            // A thing that is renamed to itself stays.
+            Change::Rename { from, to, replace: true } if !is_same(from, to) => size(to),
             Change::SetAttributes(thing, NewAttributes { size: Some(_), .. }) => {
                 rustix::fs::fstat(thing).map_or(0, |stat| stat.st_size as u64)
             }
@@ -199,13 +198,29 @@ impl Change {
         }
     }
 
-    /// Bytes of files that the change has brought.
-    pub(super) fn bytes_that_come(&self, record: &Record) -> u64 {
+    /// Bytes of files that the change has brought. A second name brings none.
+    pub(super) fn bytes_that_come(&self) -> u64 {
+        let stat = match self {
+            Change::Publish(publication) => rustix::fs::fstat(publication.stage.file()),
+            Change::SetAttributes(thing, NewAttributes { size: Some(_), .. }) => rustix::fs::fstat(thing),
+            _ => return 0,
+        };
+        stat.map_or(0, |stat| stat.st_size as u64)
+    }
+
+    /// What an upload replaces is seen only now: what stood there when it began may be gone, or it was renamed.
+    pub(super) fn claim_room(&self, gone_bytes: u64) -> Result<()> {
         match self {
-            Change::Publish(_)
-            | Change::HardLink { .. }
-            | Change::SetAttributes(_, NewAttributes { size: Some(_), .. }) => record.size.unwrap_or(0),
-            _ => 0,
+            Change::Publish(Publication { upload: Some(upload), .. }) => upload.replaces(gone_bytes),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an upload that has its name added to a folder with a quota.
+    pub(super) fn take_charge(&self) -> Option<Charge> {
+        match self {
+            Change::Publish(Publication { upload: Some(upload), .. }) => upload.take_charge(),
+            _ => None,
         }
     }
 
@@ -224,6 +239,10 @@ impl Change {
             note_stat(record, &stat);
         }
     }
+}
+
+fn is_same(one: &Place, other: &Place) -> bool {
+    matches!((one.attributes(), other.attributes()), (Ok(one), Ok(other)) if one.identity == other.identity)
 }
 
 fn named(place: &Place) -> (&OwnedFd, &[u8]) {

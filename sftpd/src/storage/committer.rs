@@ -188,6 +188,7 @@ impl Worker {
         if self.disk.has_crashed() {
             return;
         }
+        self.count(&items);
         self.answer(&mut items);
         for answer in group.settles {
             let _ = answer.send(written.clone().and_then(|()| self.refusal()));
@@ -201,12 +202,12 @@ impl Worker {
         let refusal = self.refusal().and_then(|()| self.presence()).and_then(|()| self.pay());
         let intend = |(change, author, answer): (Change, Option<Arc<str>>, Answer)| {
             let answer = Some(answer);
-            let intent = match (&refusal, author) {
-                (Err(error), _) => Err(error.clone()),
+            let gone_bytes = if self.usages.are_counted() { change.bytes_that_go() } else { 0 };
+            let intent = match (refusal.clone().and_then(|()| change.claim_room(gone_bytes)), author) {
+                (Err(error), _) => Err(error),
                 (Ok(()), None) => Ok(None),
                 (Ok(()), Some(author)) => change.intent(&self.path, &author, self.journal.take_seq()),
             };
-            let gone_bytes = if self.usages.are_counted() { change.bytes_that_go() } else { 0 };
             let (intent, result) = match intent {
                 Ok(intent) => (intent, Ok(())),
                 Err(error) => (None, Err(error)),
@@ -305,6 +306,19 @@ impl Worker {
         }
     }
 
+    /// What folders with a quota hold now. Before the answers: who has heard one may ask for room at once.
+    fn count(&self, items: &[Item]) {
+        if !self.usages.are_counted() {
+            return;
+        }
+        for Item { change, gone_bytes, intent, .. } in items.iter().filter(|item| item.result.is_ok()) {
+            if let Some(intent) = intent {
+                let path = &intent.record.path.0;
+                self.usages.moved(path, *gone_bytes, change.bytes_that_come(), change.take_charge());
+            }
+        }
+    }
+
     /// Tells everybody how it went. An upload that could not be published can be continued from here on.
     fn answer(&self, items: &mut [Item]) {
         let failed = self.refusal();
@@ -329,7 +343,7 @@ impl Worker {
     /// Writes the outcomes down.
     fn conclude(&mut self, items: Vec<Item>) {
         let (mut outcomes, mut rows, mut unhashed) = (Vec::new(), Vec::new(), Vec::new());
-        for Item { change, gone_bytes, intent, result, .. } in items {
+        for Item { change, intent, result, .. } in items {
             if let (Ok(()), Change::Publish(publication)) = (&result, &change) {
                 if publication.upload.is_some() {
                     rows.push(RowChange::Gone(publication.stage.number()));
@@ -342,9 +356,6 @@ impl Worker {
             outcomes.push(match result {
                 Ok(()) => {
                     change.observe(&mut record);
-                    if self.usages.are_counted() {
-                        self.usages.moved(&record.path.0, gone_bytes, change.bytes_that_come(&record));
-                    }
                     Outcome::Done(record)
                 }
                 Err(_) => Outcome::Aborted(record.seq),

@@ -74,6 +74,11 @@ impl Attributes {
             identity: (stat.st_dev, stat.st_ino),
         }
     }
+
+    /// Bytes that are gone when one name of the thing is: none where it has another.
+    pub(super) fn bytes_that_go_with_a_name(&self) -> u64 {
+        if self.kind == FileKind::File && self.links < 2 { self.size } else { 0 }
+    }
 }
 
 /// A name in a folder that is held open: what a change happens to. Renaming the folder carries it along.
@@ -166,6 +171,12 @@ impl Root {
         }
         let mode = Mode::from_raw_mode(create.unwrap_or(0) & 0o7777);
         only_files(self.lookup(path, flags, mode)?)
+    }
+
+    /// A folder beneath it, as a root of the same kind.
+    pub(super) fn inner(&self, path: &[u8]) -> Result<Root> {
+        let folder = self.lookup(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(Root { folder, resolve: self.resolve })
     }
 
     /// Opens a folder for listing.

@@ -17,7 +17,7 @@ use super::journal::{RowChange, UploadRow};
 use super::notes::Notes;
 use super::stage::{Stage, name_of};
 use super::upload::{Opening, Upload, key_of};
-use super::usage::Charge;
+use super::usage::{Charge, Names, Quota};
 use super::writer::Writer;
 use super::{Attributes, NewAttributes, Place, Result, StorageError};
 
@@ -78,6 +78,32 @@ impl Unfinished {
                 .entry(row.account.into())
                 .or_default()
                 .insert((row.folder, row.name), Entry::Left(row.number, None));
+        }
+    }
+
+    /// The names of those that are counted nowhere yet: an earlier run, or a session without a quota, has left them.
+    pub(super) fn uncounted(&self) -> Names {
+        let mut names = Names::new();
+        for ((folder, name), entry) in self.lock().values().flatten() {
+            if matches!(entry, Entry::Left(_, None)) {
+                names.entry(*folder).or_default().push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// Counts what is under these names; each will replace a file of so many bytes.
+    pub(super) fn count_in(&self, quota: &Quota, names: &HashMap<Key, u64>) {
+        let mut entries = self.lock();
+        for own in entries.values_mut() {
+            for (key, replaced) in names {
+                if let Some(Entry::Left(number, charge @ None)) = own.get_mut(key)
+                    && let Ok(found) = disk::look(&self.stages, name_of(*number).as_bytes())
+                {
+                    let counted = Charge::of(quota.clone(), *replaced, found.size);
+                    *charge = Some(Arc::new(Mutex::new(Some(counted))));
+                }
+            }
         }
     }
 

@@ -122,13 +122,12 @@ impl Upload {
             self.resize(&mut state, 0)?;
             state.failed = None;
         }
-        // Charged anew: the quota may be another one by now.
+        // Charged anew: the quota may be another one by now. What is there is counted in any case; it may not grow.
         state.charge = None;
         if let Some(quota) = &opening.quota {
-            let replaced = opening.place.attributes().map_or(0, |found| found.size);
-            let mut charge = Charge::new(quota.clone(), replaced);
-            charge.set_size(attributes_of(self.stage.file())?.size)?;
-            state.charge = Some(charge);
+            let replaced = opening.place.attributes().map_or(0, |found| found.bytes_that_go_with_a_name());
+            let size = attributes_of(self.stage.file())?.size;
+            state.charge = Some(Charge::of(quota.clone(), replaced, size));
         }
         state.place = opening.place.clone();
         state.exclusive = opening.exclusive;
@@ -189,6 +188,11 @@ impl Upload {
         self.lock().charge.take()
     }
 
+    /// So many bytes go when it is published. Refused where it does not fit any more.
+    pub(super) fn replaces(&self, bytes: u64) -> Result<()> {
+        self.lock().charge.as_mut().map_or(Ok(()), |charge| charge.set_credit(bytes))
+    }
+
     /// The charge of an upload that waited.
     pub(super) fn give_charge(&self, charge: Option<Charge>) {
         self.lock().charge = charge;
@@ -212,10 +216,6 @@ impl Upload {
     pub(super) fn published(&self, succeeded: bool) {
         let mut state = self.lock();
         state.phase = if succeeded { Phase::Published } else { Phase::Open };
-        if succeeded {
-            // What it added is counted with what is published now.
-            state.charge = None;
-        }
         if !succeeded && state.writers == 0 {
             // A size that could not be cut is not believed after a restart either.
             let _ = self.cut_to_what_arrived(&mut state);

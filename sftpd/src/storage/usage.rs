@@ -3,84 +3,144 @@
 //! Always holds: room is asked for before it is used, so a quota is never passed by what goes through here. What other
 //! hands do on the volume is seen when the folder is counted again. Folders without a quota are not counted at all.
 
+mod count;
+
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{FileKind, Folder, Result, StorageError};
+pub(super) use count::Names;
+
+use super::unfinished::Unfinished;
+use super::{Result, Root, StorageError};
+
+/// How often a folder is counted in which something changes meanwhile.
+const COUNTS_MAX: usize = 3;
 
 /// What one folder holds.
 #[derive(Debug, Default)]
 pub(super) struct Home {
     // Held for a few additions.
     bytes: Mutex<Bytes>,
+    // Held while the folder is counted for the first time: whoever needs the number waits. Before `bytes`.
+    is_counted: Mutex<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bytes {
     published: u64,
     staged: u64,
+    /// Counts what changes `published`.
+    changes: u64,
+}
+
+impl Bytes {
+    fn moved(&mut self, gone: u64, come: u64) {
+        self.published = self.published.saturating_add(come).saturating_sub(gone);
+        self.changes += 1;
+    }
 }
 
 impl Home {
     fn lock(&self) -> MutexGuard<'_, Bytes> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Counts the folder. A count is believed if nothing changed meanwhile; where something always does, `is_first` says
+    /// that there is no other number, and what came meanwhile is added to be safe.
+    fn count(
+        &self,
+        root: impl Fn() -> Result<Root>,
+        unfinished: &Unfinished,
+        is_first: bool,
+    ) -> Result<count::Counted> {
+        let names = unfinished.uncounted();
+        let mut attempts = 1;
+        loop {
+            let before = *self.lock();
+            let counted = count::count(root()?, &names)?;
+            let mut held = self.lock();
+            if held.changes == before.changes {
+                held.published = counted.bytes;
+            } else if attempts < COUNTS_MAX {
+                attempts += 1;
+                continue;
+            } else if is_first {
+                held.published = counted.bytes.saturating_add(held.published.saturating_sub(before.published));
+            }
+            return Ok(counted);
+        }
+    }
 }
 
 /// A folder's quota, as one session knows it.
 #[derive(Clone, Debug)]
 pub struct Quota {
-    pub(super) home: Arc<Home>,
-    pub(super) bytes_max: u64,
+    home: Arc<Home>,
+    bytes_max: u64,
 }
 
 impl Quota {
     fn check(&self, held: Bytes, more: u64) -> Result<()> {
         let all = held.published.saturating_add(held.staged);
-        if all.saturating_add(more) <= self.bytes_max {
+        if more == 0 || all.saturating_add(more) <= self.bytes_max {
             return Ok(());
         }
         Err(StorageError::QuotaExceeded { used_bytes: all, quota_bytes: self.bytes_max })
     }
 
-    /// Refuses what the folder has no room for.
-    pub fn allow(&self, more: u64) -> Result<()> {
-        self.check(*self.home.lock(), more)
+    /// A file that is written in place gets another size. Less is never refused.
+    pub fn resize_in_place(&self, size: u64, new_size: u64) -> Result<()> {
+        let mut held = self.home.lock();
+        self.check(*held, new_size.saturating_sub(size))?;
+        held.moved(size, new_size);
+        Ok(())
     }
 
-    /// A file that is written in place grows.
-    pub fn grow_in_place(&self, more: u64) -> Result<()> {
-        let mut held = self.home.lock();
-        self.check(*held, more)?;
-        held.published = held.published.saturating_add(more);
-        Ok(())
+    /// Room in which a file can grow; it is given back when the answer is dropped, because then the file counts.
+    pub fn room_to_grow(&self, size: u64, new_size: u64) -> Result<Charge> {
+        let mut charge = Charge::of(self.clone(), size, size);
+        charge.set_size(new_size)?;
+        Ok(charge)
     }
 }
 
 /// What one unfinished upload adds to a folder. Dropping it gives the room back.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub struct Charge {
     quota: Quota,
     /// The size of the file that it is to replace: so much comes back when it is published.
     credit: u64,
+    size: u64,
     charged: u64,
 }
 
 impl Charge {
-    pub(super) fn new(quota: Quota, credit: u64) -> Charge {
-        Charge { quota, credit, charged: 0 }
+    /// Counts an upload that is there, whether it fits or not.
+    pub(super) fn of(quota: Quota, credit: u64, size: u64) -> Charge {
+        let charged = size.saturating_sub(credit);
+        let mut held = quota.home.lock();
+        held.staged = held.staged.saturating_add(charged);
+        drop(held);
+        Charge { quota, credit, size, charged }
     }
 
     /// The upload will have this size; refused where there is no room for it.
     pub(super) fn set_size(&mut self, size: u64) -> Result<()> {
-        let wanted = size.saturating_sub(self.credit);
+        self.set(self.credit, size)
+    }
+
+    /// It will replace a file of another size; refused where there is no room for it then.
+    pub(super) fn set_credit(&mut self, credit: u64) -> Result<()> {
+        self.set(credit, self.size)
+    }
+
+    fn set(&mut self, credit: u64, size: u64) -> Result<()> {
+        let wanted = size.saturating_sub(credit);
         let mut held = self.quota.home.lock();
-        if wanted > self.charged {
-            self.quota.check(*held, wanted - self.charged)?;
-        }
-        held.staged = (held.staged + wanted).saturating_sub(self.charged);
-        self.charged = wanted;
+        self.quota.check(*held, wanted.saturating_sub(self.charged))?;
+        held.staged = held.staged.saturating_add(wanted).saturating_sub(self.charged);
+        drop(held);
+        (self.credit, self.size, self.charged) = (credit, size, wanted);
         Ok(())
     }
 }
@@ -110,59 +170,66 @@ impl Usages {
     }
 
     /// A folder's quota. Counts the folder when it is asked for first: not for an async thread.
-    pub(super) fn quota(&self, home: &str, folder: &OwnedFd, bytes_max: u64) -> Result<Quota> {
-        if let Some(home) = self.lock().get(home) {
-            return Ok(Quota { home: home.clone(), bytes_max });
+    pub(super) fn quota(
+        &self,
+        name: &str,
+        bytes_max: u64,
+        root: impl Fn(&str) -> Result<Root>,
+        unfinished: &Unfinished,
+    ) -> Result<Quota> {
+        let home = self.lock().entry(name.to_owned()).or_default().clone();
+        let quota = Quota { home: home.clone(), bytes_max };
+        let mut is_counted = home.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_counted {
+            let counted = home.count(|| root(name), unfinished, true)?;
+            unfinished.count_in(&quota, &counted.found);
+            *is_counted = true;
         }
-        let published = count(folder)?;
-        let mut homes = self.lock();
-        let counted = homes.entry(home.to_owned()).or_default();
-        counted.lock().published = published;
-        Ok(Quota { home: counted.clone(), bytes_max })
+        drop(is_counted);
+        Ok(quota)
     }
 
     /// Counts every folder anew, because other hands may have been there.
-    pub(super) fn recount(&self, open: impl Fn(&str) -> Result<OwnedFd>) {
+    pub(super) fn recount(&self, root: impl Fn(&str) -> Result<Root>, unfinished: &Unfinished) {
         let homes: Vec<_> = self.lock().iter().map(|(name, home)| (name.clone(), home.clone())).collect();
         for (name, home) in homes {
+            // One that is just being counted for the first time needs no second count.
+            if !home.is_counted.try_lock().is_ok_and(|is_counted| *is_counted) {
+                continue;
+            }
             // A folder that cannot be read keeps its last count.
-            if let Ok(published) = open(&name).and_then(|folder| count(&folder)) {
-                home.lock().published = published;
+            if let Ok(counted) = home.count(|| root(&name), unfinished, false) {
+                // An upload that is there is counted whatever the quota is.
+                unfinished.count_in(&Quota { home, bytes_max: u64::MAX }, &counted.found);
             }
         }
     }
 
-    /// A change has moved what a path's folder holds.
-    pub(super) fn moved(&self, path: &[u8], gone: u64, come: u64) {
+    /// A change has moved what a path's folder holds. An upload that has its name counts with it from now on: in the
+    /// same moment, so that it counts once at any time.
+    pub(super) fn moved(&self, path: &[u8], gone: u64, come: u64, charge: Option<Charge>) {
+        let Some(home) = self.home_of(path) else { return };
+        let mut held = home.lock();
+        held.moved(gone, come);
+        if let Some(mut charge) = charge {
+            let is_here = Arc::ptr_eq(&charge.quota.home, &home);
+            if is_here {
+                held.staged = held.staged.saturating_sub(std::mem::take(&mut charge.charged));
+            }
+            // Its end asks for the lock.
+            drop(held);
+        }
+    }
+
+    /// The folder in which a path is. None is inside another.
+    fn home_of(&self, path: &[u8]) -> Option<Arc<Home>> {
         let homes = self.lock();
-        let is_in = |home: &str| path.strip_prefix(home.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'/'));
-        if let Some((_, home)) = homes.iter().find(|(name, _)| is_in(name)) {
-            let mut held = home.lock();
-            held.published = (held.published + come).saturating_sub(gone);
-        }
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        slashes
+            .filter_map(|(at, _)| std::str::from_utf8(path.get(..at)?).ok())
+            .find_map(|name| homes.get(name))
+            .cloned()
     }
-}
-
-/// The bytes of all files in a folder and below it. Links are not followed; a file with several names counts for each.
-fn count(folder: &OwnedFd) -> Result<u64> {
-    let mut bytes = 0_u64;
-    let mut folders = vec![folder.try_clone().map_err(|_| rustix::io::Errno::MFILE)?];
-    while let Some(open) = folders.pop() {
-        let mut listing = Folder::new(open.try_clone().map_err(|_| rustix::io::Errno::MFILE)?)?;
-        while let Some(entry) = listing.next_entry()? {
-            match entry.attributes.kind {
-                FileKind::File => bytes = bytes.saturating_add(entry.attributes.size),
-                FileKind::Folder if entry.name != b"." && entry.name != b".." => {
-                    let flags = super::mounted::FOLDER_FLAGS | rustix::fs::OFlags::NOFOLLOW;
-                    let inner = rustix::fs::openat(&open, entry.name.as_slice(), flags, rustix::fs::Mode::empty());
-                    // One that is gone meanwhile, or may not be read, holds nothing that we could count.
-                    folders.extend(inner.ok());
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(bytes)
 }
 
 /// Bytes as people read them.
@@ -184,21 +251,69 @@ mod tests {
         (held.published, held.staged)
     }
 
+    fn folder(published: u64, bytes_max: u64) -> (Arc<Home>, Quota) {
+        let home = Arc::new(Home { bytes: Mutex::new(Bytes { published, ..Bytes::default() }), ..Home::default() });
+        (home.clone(), Quota { home, bytes_max })
+    }
+
     #[test]
     fn an_upload_counts_beyond_what_it_replaces_and_gives_back_what_it_took() {
-        let home = Arc::new(Home { bytes: Mutex::new(Bytes { published: 80, staged: 0 }) });
-        let quota = Quota { home: home.clone(), bytes_max: 100 };
-        let mut charge = Charge::new(quota.clone(), 50);
+        let (home, quota) = folder(80, 100);
+        let mut charge = Charge::of(quota.clone(), 50, 0);
         charge.set_size(50).unwrap();
         assert_eq!(held(&home), (80, 0), "a file of the same size always fits");
         charge.set_size(70).unwrap();
         assert_eq!(held(&home), (80, 20));
         assert_eq!(charge.set_size(71).unwrap_err().to_string(), "quota exceeded: 100 bytes of 100 bytes used");
-        assert!(quota.grow_in_place(1).is_err());
+        assert!(quota.resize_in_place(0, 1).is_err());
         charge.set_size(60).unwrap();
-        quota.grow_in_place(10).unwrap();
+        quota.resize_in_place(0, 10).unwrap();
         drop(charge);
         assert_eq!(held(&home), (90, 0));
+        quota.resize_in_place(60, 0).unwrap();
+        assert_eq!(held(&home), (30, 0));
+    }
+
+    #[test]
+    fn an_upload_whose_old_file_is_gone_must_fit_beside_what_came_meanwhile() {
+        let (home, quota) = folder(100, 100);
+        let mut charge = Charge::of(quota.clone(), 60, 0);
+        charge.set_size(60).unwrap();
+        quota.resize_in_place(60, 0).unwrap();
+        charge.set_credit(0).unwrap();
+        assert_eq!(held(&home), (40, 60));
+        charge.set_credit(60).unwrap();
+        quota.resize_in_place(0, 60).unwrap();
+        assert!(charge.set_credit(0).is_err(), "somebody has taken the room");
+        assert_eq!(held(&home), (100, 0));
+    }
+
+    #[test]
+    fn a_folder_that_is_too_full_refuses_growth_and_nothing_else() {
+        let (home, quota) = folder(150, 100);
+        let mut charge = Charge::of(quota.clone(), 0, 20);
+        assert_eq!(held(&home), (150, 20));
+        assert!(charge.set_size(21).is_err());
+        charge.set_size(20).unwrap();
+        charge.set_size(5).unwrap();
+        drop(charge);
+        quota.resize_in_place(150, 120).unwrap();
+        assert_eq!(held(&home), (120, 0));
+    }
+
+    #[test]
+    fn a_published_upload_counts_once_at_any_time() {
+        let (home, quota) = folder(80, 100);
+        let usages = Usages::default();
+        usages.lock().insert("homes/alice".into(), home.clone());
+        let mut charge = Charge::of(quota, 0, 0);
+        charge.set_size(20).unwrap();
+        usages.moved(b"homes/alice/in/x", 0, 20, Some(charge));
+        assert_eq!(held(&home), (100, 0));
+        usages.moved(b"homes/alice2/x", 0, 20, None);
+        usages.moved(b"homes/alice", 0, 20, None);
+        usages.moved(b"homes/alice/x", 30, 0, None);
+        assert_eq!(held(&home), (70, 0));
     }
 
     #[test]

@@ -180,17 +180,16 @@ impl Volume {
 
     /// How much an account's folder may hold. The first time the folder is counted: not for an async thread.
     pub fn quota(&self, home: &str, bytes_max: u64) -> Result<Quota> {
-        self.usages.quota(home, &self.home_folder(home)?, bytes_max)
+        self.usages.quota(home, bytes_max, |home| self.home_root(home), &self.unfinished)
     }
 
     /// Counts the folders with a quota anew. Takes its time.
     pub fn recount(&self) {
-        self.usages.recount(|home| self.home_folder(home));
+        self.usages.recount(|home| self.home_root(home), &self.unfinished);
     }
 
-    fn home_folder(&self, home: &str) -> Result<OwnedFd> {
-        let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
-        Ok(rustix::fs::openat2(&self.folder, home, FOLDER_FLAGS, Mode::empty(), resolve)?)
+    fn home_root(&self, home: &str) -> Result<Root> {
+        self.whole()?.inner(home.as_bytes())
     }
 
     #[cfg(test)]

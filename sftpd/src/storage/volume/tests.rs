@@ -493,3 +493,31 @@ async fn after_a_power_failure_a_long_upload_goes_on_from_what_was_flushed_while
     let place = opening(&volume, "alice", 2, "report").place;
     assert_eq!(volume.unfinished_at("alice", 2, &place).unwrap().size, (32 << 20) - 1);
 }
+
+#[tokio::test]
+async fn a_folder_that_changes_while_it_is_counted_is_counted_again_or_keeps_its_number() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "x", &[1; 10]).await.unwrap();
+    let quota = volume.quota("alice", 100).unwrap();
+    std::fs::write(fixture.data().join("alice/other"), [1; 40]).unwrap();
+    let attempts = std::cell::Cell::new(0);
+    let recount = |changing: usize| {
+        attempts.set(0);
+        let root = |home: &str| {
+            attempts.set(attempts.get() + 1);
+            if attempts.get() <= changing {
+                volume.usages.moved(b"alice/x", 10, 10, None);
+            }
+            volume.home_root(home)
+        };
+        volume.usages.recount(root, &volume.unfinished);
+        attempts.get()
+    };
+    assert_eq!(recount(usize::MAX), 3);
+    quota.resize_in_place(0, 90).unwrap();
+    quota.resize_in_place(90, 0).unwrap();
+    assert_eq!(recount(1), 2);
+    let refused = quota.resize_in_place(0, 51).unwrap_err().to_string();
+    assert_eq!(refused, "quota exceeded: 50 bytes of 100 bytes used");
+}
