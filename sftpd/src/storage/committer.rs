@@ -34,7 +34,7 @@ pub(super) const QUEUE_CHANGES_MAX: usize = 4096;
 pub(super) const FLUSH_EACH_MAX: usize = 8;
 
 /// How long a note waits for a group to go with.
-const NOTES_WAIT: Duration = Duration::from_millis(50);
+const NOTES_WAIT: Duration = Duration::from_millis(5);
 
 /// How often old records are removed, and a heartbeat is written.
 const CHORES: Duration = Duration::from_secs(10);
