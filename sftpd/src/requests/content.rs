@@ -371,11 +371,11 @@ fn close_upload(sftp: &Sftp, upload: Upload) -> Result<Reply, Stop> {
 /// fsync@openssh.com: what was written is made durable; the name still comes with CLOSE.
 pub fn fsync(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let handle = request.fields.bytes()?;
-    let file = match sftp.handles.get(handle)? {
-        Handle::Upload(upload) => upload.writer.file()?,
-        Handle::InPlace(in_place) => in_place.file.clone(),
+    let change = match sftp.handles.get(handle)? {
+        Handle::Upload(upload) => Change::FlushStage(upload.writer.stage()?),
+        Handle::InPlace(in_place) => Change::Flush(in_place.file.clone()),
         _ => return Ok(Reply::Done),
     };
     // No path changes by it, so no other request needs to wait.
-    Ok(sftp.change(Change::Flush(file), &[]))
+    Ok(sftp.change(change, &[]))
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here flushes or answers: in which order that happens is [`super::committer`]'s business.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use pair::record::{Operation, Record, VolumePath};
@@ -14,7 +14,7 @@ use super::journal::{Intent, empty_record};
 use super::root::{NewAttributes, proc_path};
 use super::stage::name_of;
 use super::usage::Charge;
-use super::{FileKind, Place, Publication, Result};
+use super::{FileKind, Place, Publication, Result, Stage};
 
 /// A change of the volume.
 #[derive(Debug)]
@@ -51,8 +51,10 @@ pub enum Change {
     Dirty(Arc<OwnedFd>),
     /// A file that was written in place is made durable, and is whole again.
     Clean(Arc<OwnedFd>),
-    /// A file is made durable.
+    /// A file that is written in place is made durable.
     Flush(Arc<OwnedFd>),
+    /// What has arrived of an upload is made durable.
+    FlushStage(Arc<Stage>),
 }
 
 impl Change {
@@ -101,7 +103,7 @@ impl Change {
             Change::SetAttributes(thing, _) => return open_thing(volume, thing, &record, Operation::Setattr),
             Change::Dirty(file) => return open_thing(volume, file, &record, Operation::Dirty),
             Change::Clean(file) => return open_thing(volume, file, &record, Operation::Clean),
-            Change::Flush(_) => return Ok(None),
+            Change::Flush(_) | Change::FlushStage(_) => return Ok(None),
         }))
     }
 
@@ -123,12 +125,18 @@ impl Change {
         }
     }
 
-    /// What must be durable before the change may happen.
-    pub(super) fn content(&self) -> Option<BorrowedFd<'_>> {
+    /// Whether something must be durable before the change may happen.
+    pub(super) fn has_content(&self) -> bool {
+        matches!(self, Change::Publish(_) | Change::Flush(_) | Change::FlushStage(_) | Change::Clean(_))
+    }
+
+    /// Makes it durable.
+    pub(super) fn flush_content(&self, disk: &Disk) -> rustix::io::Result<()> {
         match self {
-            Change::Publish(publication) => Some(publication.stage.file()),
-            Change::Flush(file) | Change::Clean(file) => Some(file.as_fd()),
-            _ => None,
+            Change::Publish(publication) => publication.stage.flush(),
+            Change::FlushStage(stage) => stage.flush(),
+            Change::Flush(file) | Change::Clean(file) => disk.flush(file.as_fd()),
+            _ => Ok(()),
         }
     }
 
@@ -144,7 +152,7 @@ impl Change {
                 vec![from.folder.clone(), to.folder.clone()]
             }
             Change::SetAttributes(thing, _) => vec![thing.clone()],
-            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) => Vec::new(),
+            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) | Change::FlushStage(_) => Vec::new(),
         }
     }
 
@@ -171,7 +179,7 @@ impl Change {
             Change::MakeLink(place, text) => disk.make_link(&place.folder, place.name(), text)?,
             Change::HardLink { from, to } => disk.hard_link(named(from), named(to))?,
             Change::SetAttributes(thing, new) => disk.set_attributes(thing.as_fd(), new)?,
-            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) => {}
+            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) | Change::FlushStage(_) => {}
         }
         Ok(())
     }
@@ -225,7 +233,7 @@ impl Change {
             | Change::MakeFolder(place, _)
             | Change::MakeLink(place, _)
             | Change::HardLink { to: place, .. } => stat_of(place),
-            Change::Remove(_) | Change::RemoveFolder(_) | Change::Flush(_) => return,
+            Change::Remove(_) | Change::RemoveFolder(_) | Change::Flush(_) | Change::FlushStage(_) => return,
         };
         if let Ok(stat) = stat {
             note_stat(record, &stat);

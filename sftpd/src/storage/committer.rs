@@ -221,11 +221,11 @@ impl Worker {
     fn secure(&mut self, items: &mut [Item], must_settle: bool) -> Result<()> {
         let intents: Vec<Intent> = items.iter().filter_map(|item| item.intent.clone()).collect();
         let rows = self.notes.take();
-        let contents: Vec<(usize, BorrowedFd<'_>)> = items
+        let contents: Vec<(usize, &Change)> = items
             .iter()
             .enumerate()
-            .filter(|(_, item)| item.result.is_ok())
-            .filter_map(|(index, item)| Some((index, item.change.content()?)))
+            .filter(|(_, item)| item.result.is_ok() && item.change.has_content())
+            .map(|(index, item)| (index, &item.change))
             .collect();
         let flush = ContentFlush {
             volume: &self.volume,

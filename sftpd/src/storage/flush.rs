@@ -1,9 +1,10 @@
 //! Making contents and intents durable, at the same time, before a group of changes happens.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
+use super::change::Change;
 use super::committer::{FLUSH_EACH_MAX, Failure, fail};
 use super::disk::Disk;
 use super::journal::{self, Intent, Journal, RowChange};
@@ -20,7 +21,7 @@ pub(super) struct ContentFlush<'a> {
 
 impl ContentFlush<'_> {
     /// Gives those that found no room: they fail alone, as nobody was promised them yet.
-    pub(super) fn run(&self, contents: &[(usize, BorrowedFd<'_>)]) -> Vec<(usize, Errno)> {
+    pub(super) fn run(&self, contents: &[(usize, &Change)]) -> Vec<(usize, Errno)> {
         if contents.len() > FLUSH_EACH_MAX {
             if let Err(error) = self.disk.flush_all(self.volume) {
                 fail(self.failed, error);
@@ -28,8 +29,8 @@ impl ContentFlush<'_> {
             return Vec::new();
         }
         let mut lost = Vec::new();
-        for (index, content) in contents {
-            match self.disk.flush(*content) {
+        for (index, change) in contents {
+            match change.flush_content(self.disk) {
                 Ok(()) => {}
                 Err(error @ (Errno::NOSPC | Errno::DQUOT)) => lost.push((*index, error)),
                 Err(error) => fail(self.failed, error),

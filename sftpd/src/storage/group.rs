@@ -54,7 +54,7 @@ impl Footprint {
                 footprint.inodes.extend(rustix::fs::fstat(thing).ok().map(|stat| stat.st_ino));
                 Vec::new()
             }
-            Change::Flush(_) => Vec::new(),
+            Change::Flush(_) | Change::FlushStage(_) => Vec::new(),
         };
         for place in places {
             let Ok(folder) = rustix::fs::fstat(&*place.folder) else { continue };

@@ -7,6 +7,8 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
+
 use super::Stage;
 use super::committer::{Failure, Job, QUEUE_CHANGES_MAX, fail};
 use super::journal::RowChange;
@@ -59,8 +61,10 @@ pub(super) fn queue(failed: Failure, is_durable: bool) -> std::io::Result<(SyncS
     let notes = Notes { queue: queue.clone(), rows: Arc::default(), flusher };
     let rows = Arc::downgrade(&notes.rows);
     let flush = move |(stage, bytes): (Arc<Stage>, u64)| {
-        let flushed = if is_durable { stage.disk().flush(stage.file()) } else { Ok(()) };
+        let flushed = if is_durable { stage.flush() } else { Ok(()) };
         match (flushed, rows.upgrade()) {
+            // That upload alone fails, at its CLOSE.
+            (Err(Errno::NOSPC | Errno::DQUOT), _) => {}
             (Err(error), _) => fail(&failed, error),
             (Ok(()), Some(rows)) => {
                 let row = RowChange::Durable { number: stage.number(), bytes };

@@ -4,10 +4,11 @@
 //! it was. Who may continue a kept one is [`super::unfinished`]'s business.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::disk::Disk;
 use super::{Attributes, Result, StorageError};
@@ -44,6 +45,9 @@ pub struct Stage {
     inode: u64,
     /// Whether dropping it leaves the file alone: it was published, or somebody may continue it.
     is_kept: AtomicBool,
+    /// The error of a flush: the system tells it once, and this remembers it for everybody who flushes later.
+    // Held while the file is flushed, so that nobody is told "fine" beside a flush that fails.
+    lost: Mutex<Option<Errno>>,
 }
 
 impl Stage {
@@ -57,7 +61,7 @@ impl Stage {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&*folder, name_of(number), flags, Mode::empty()) {
             // The upload's own mode forbids it; it is nobody's file yet, so the mode is lifted for a moment.
-            Err(rustix::io::Errno::ACCESS) => open_whatever_its_mode(&folder, number)?,
+            Err(Errno::ACCESS) => open_whatever_its_mode(&folder, number)?,
             file => file?,
         };
         let stage = Stage::of(disk, folder, number, file)?;
@@ -67,7 +71,15 @@ impl Stage {
 
     fn of(disk: Disk, folder: Arc<OwnedFd>, number: u64, file: OwnedFd) -> Result<Stage> {
         let inode = rustix::fs::fstat(&file)?.st_ino;
-        Ok(Stage { disk, folder, number, file: Arc::new(file), inode, is_kept: AtomicBool::new(false) })
+        Ok(Stage {
+            disk,
+            folder,
+            number,
+            file: Arc::new(file),
+            inode,
+            is_kept: AtomicBool::new(false),
+            lost: Mutex::default(),
+        })
     }
 
     /// Fills the stage with a file's content: by reflink where the file system can, else by copying.
@@ -113,6 +125,15 @@ impl Stage {
 
     pub(super) fn folder(&self) -> &OwnedFd {
         &self.folder
+    }
+
+    /// Makes what has arrived durable. Once that has failed it fails for ever.
+    pub(super) fn flush(&self) -> rustix::io::Result<()> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = *lost {
+            return Err(error);
+        }
+        self.disk.flush(self.file()).inspect_err(|error| *lost = Some(*error))
     }
 
     /// Leaves the file alone from now on.

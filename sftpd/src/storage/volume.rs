@@ -228,7 +228,10 @@ impl Volume {
             durable_bytes: 0,
         }));
         let upload = Upload::new(opening, stage, arrival, self.notes.clone(), false);
-        self.unfinished.begin(opening, upload)
+        self.unfinished.begin(opening, upload.clone()).inspect_err(|_| {
+            upload.remove(opening.connection);
+            self.notes.note(RowChange::Gone(upload.stage.number()));
+        })
     }
 
     /// Continues the upload that the account has begun there, if it has: from its beginning, or where it ended.
@@ -337,7 +340,7 @@ impl Volume {
         let attempt = || -> Result<()> {
             let stage = self.stage(b"?")?;
             // Through the committer: an upload would fail as well if that were gone.
-            futures::executor::block_on(self.commit(Change::Flush(stage.share_file()), None))?;
+            futures::executor::block_on(self.commit(Change::FlushStage(Arc::new(stage)), None))?;
             futures::executor::block_on(self.settle())
         };
         attempt().map_err(|error| format!("{}: an upload would fail now: {error}", self.path.display()))

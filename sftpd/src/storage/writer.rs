@@ -117,7 +117,13 @@ impl Writer {
         attributes_of(self.upload.stage.file())
     }
 
-    /// The file itself, for reading and flushing.
+    /// What has arrived, to be made durable.
+    pub fn stage(&self) -> Result<Arc<Stage>> {
+        let _state = self.lock()?;
+        Ok(self.upload.stage.clone())
+    }
+
+    /// The file itself, for reading.
     pub fn file(&self) -> Result<Arc<OwnedFd>> {
         let _state = self.lock()?;
         Ok(self.upload.stage.share_file())

@@ -36,22 +36,25 @@ impl Worker {
             return;
         }
         self.reserve.restore();
-        if self.decided.receiver_count() < 2 {
-            // Nobody follows but the volume itself.
-            return;
+        // What is owed comes first: behind a heartbeat nobody would look for it.
+        let looked_after = self.pay().and_then(|()| {
+            // One receiver is the volume itself.
+            let beat = if self.decided.receiver_count() > 1 { self.beat() } else { Ok(()) };
+            beat.and_then(|()| self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE)).map_err(from_journal)
+        });
+        if let Err(error) = looked_after {
+            tracing::warn!(%error, "the journal could not be looked after");
         }
+    }
+
+    /// A record that says that time has passed, for those who follow.
+    fn beat(&mut self) -> rusqlite::Result<()> {
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let beat: Record = empty_record(self.journal.take_seq(), now_ms, Operation::Heartbeat);
-        let intent = Intent { record: beat.clone(), stage: None, replaces: false };
-        let written = self
-            .journal
-            .write_lazily(&intent)
-            .and_then(|()| self.journal.decide(&[Outcome::Done(beat)], &[]))
-            .and_then(|()| self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE));
-        match written {
-            Ok(()) => drop(self.decided.send_replace(self.journal.last_seq())),
-            Err(error) => tracing::warn!(%error, "the journal could not be looked after"),
-        }
+        self.journal.write_lazily(&Intent { record: beat.clone(), stage: None, replaces: false })?;
+        self.journal.decide(&[Outcome::Done(beat)], &[])?;
+        self.decided.send_replace(self.journal.last_seq());
+        Ok(())
     }
 
     /// The run ends well: everything is decided.
