@@ -152,6 +152,93 @@ async fn a_folders_new_quota_holds_for_all_who_share_it() {
     assert!(put_bytes(&client, b"y", 60).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_waits_cannot_be_grown_past_the_quota() {
+    let alice = User::new("alice");
+    let master = master_with(&[(&alice, ", quota: 100")]).start();
+    let client = alice.connect(&master).await;
+    let handle = client.open(b"x", flag::WRITE | flag::CREAT, None).await.unwrap();
+    client.write(&handle, 0, &[b'x'; 10]).await.unwrap();
+    drop(client);
+    let client = alice.connect(&master).await;
+    eventually_left(&client, b"x").await;
+    let refused = client.setstat(b"x", sized(1000)).await.unwrap_err().to_string();
+    assert!(refused.contains("quota exceeded"), "{refused}");
+    client.setstat(b"x", sized(50)).await.unwrap();
+    assert!(put_bytes(&client, b"y", 51).await.is_err(), "what it was grown by counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_file_with_two_names_must_fit_beside_it() {
+    let alice = User::new("alice");
+    let master = master_with(&[(&alice, ", quota: 100")]).start();
+    let client = alice.connect(&master).await;
+    put_bytes(&client, b"x", 60).await.unwrap();
+    client.hardlink(b"x", b"second").await.unwrap();
+    let handle = client.open(b"x", flag::WRITE, None).await.unwrap();
+    let refused = client.close(handle).await.unwrap_err().to_string();
+    assert!(refused.contains("quota exceeded"), "{refused}");
+    // What was refused has given its room back.
+    client.remove(b"x").await.unwrap();
+    put_bytes(&client, b"y", 40).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opening_an_upload_again_does_not_make_it_fit() {
+    let alice = User::new("alice");
+    let master = master_with(&[(&alice, ", quota: 100")]).start();
+    let client = alice.connect(&master).await;
+    put_bytes(&client, b"x", 60).await.unwrap();
+    let handle = client.open(b"x", flag::WRITE | flag::CREAT | flag::TRUNC, None).await.unwrap();
+    client.write(&handle, 0, &[b'n'; 60]).await.unwrap();
+    client.hardlink(b"x", b"second").await.unwrap();
+    let again = client.open(b"x", flag::WRITE, None).await.unwrap();
+    assert!(client.close(again).await.unwrap_err().to_string().contains("quota exceeded"));
+    assert_eq!(std::fs::read(master.path("alice", "x")).unwrap(), [b'x'; 60], "the old file stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_could_not_be_grown_is_not_published() {
+    let alice = User::new("alice");
+    let master = master_with(&[(&alice, ", quota: 100")]).start();
+    let client = alice.connect(&master).await;
+    put_bytes(&client, b"x", 60).await.unwrap();
+    let handle = client.open(b"x", flag::WRITE | flag::CREAT | flag::TRUNC, None).await.unwrap();
+    assert!(client.fsetstat(&handle, sized(101)).await.unwrap_err().to_string().contains("quota exceeded"));
+    let refused = client.close(handle).await.unwrap_err().to_string();
+    assert!(refused.contains("quota exceeded"), "{refused}");
+    assert_eq!(std::fs::read(master.path("alice", "x")).unwrap(), [b'x'; 60], "the old file stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_removed_counts_until_its_handle_is_closed() {
+    let alice = User::new("alice");
+    let master = master_with(&[(&alice, ", quota: 100")]).start();
+    let client = alice.connect(&master).await;
+    let handle = client.open(b"x", flag::WRITE | flag::CREAT, None).await.unwrap();
+    client.write(&handle, 0, &[b'x'; 60]).await.unwrap();
+    client.remove(b"x").await.unwrap();
+    assert!(client.write(&handle, 60, &[b'x'; 60]).await.is_err(), "its bytes are still on the disk");
+    assert!(put_bytes(&client, b"y", 60).await.is_err());
+    client.remove(b"y").await.unwrap();
+    let _ = client.close(handle).await;
+    put_bytes(&client, b"y", 60).await.unwrap();
+}
+
+fn sized(bytes: u64) -> Attrs {
+    Attrs { size: Some(bytes), ..Attrs::default() }
+}
+
+/// Waits until the connection of before is known to be gone: from then on the last byte is not shown.
+async fn eventually_left(client: &Client, name: &[u8]) {
+    let is_left = async {
+        while client.stat(name).await.unwrap().size != Some(9) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), is_left).await.unwrap();
+}
+
 async fn put_bytes(client: &Client, name: &[u8], bytes: usize) -> Result<(), pair::client::ClientError> {
     let handle = client.open(name, flag::WRITE | flag::CREAT | flag::TRUNC, None).await?;
     let written = client.write(&handle, 0, &vec![b'x'; bytes]).await;

@@ -7,9 +7,9 @@ use pair::wire::Attrs;
 use rustix::io::Errno;
 
 use super::{content, drafts};
-use crate::handles::Handle;
+use crate::handles::{Handle, InPlace};
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Attributes, Change, FileKind, NewAttributes, attributes_of, set_attributes_now};
+use crate::storage::{Attributes, Change, FileKind, NewAttributes, StorageError, attributes_of, set_attributes_now};
 
 /// The mode that a users.yaml in memory shows: a file that its owner reads and writes.
 const DRAFT_MODE: u32 = 0o100_600;
@@ -97,14 +97,7 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         Handle::Upload(_) => content::on_upload(sftp, handle, |upload| upload.writer.set_attributes(&new))?,
         Handle::InPlace(in_place) => {
             in_place.is_dirty = true;
-            let size = attributes_of(in_place.file.as_fd())?.size;
-            let (quota, new_size) = (in_place.quota.as_ref(), new.size.unwrap_or(size));
-            content::resize_in_place(quota, size, new_size)?;
-            if let Err(error) = set_attributes_now(in_place.file.as_fd(), &new) {
-                let reached = attributes_of(in_place.file.as_fd())?.size;
-                content::resize_in_place(quota, new_size, reached)?;
-                return Err(error.into());
-            }
+            set_in_place(in_place, &new)?;
         }
         // Nobody keeps the attributes of a users.yaml on its way; its size is what was written.
         Handle::Draft(_) => {}
@@ -117,6 +110,18 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         Handle::DraftReading(_) | Handle::Listing(_) => return Err(Errno::INVAL.into()),
     }
     Ok(Reply::Done)
+}
+
+fn set_in_place(in_place: &InPlace, new: &NewAttributes) -> Result<(), StorageError> {
+    let file = in_place.file.as_fd();
+    let (Some(quota), Some(new_size)) = (&in_place.quota, new.size) else {
+        return set_attributes_now(file, new);
+    };
+    content::resize_in_place(Some(quota), attributes_of(file)?.size, new_size)?;
+    set_attributes_now(file, new).or_else(|error| {
+        content::resize_in_place(Some(quota), new_size, attributes_of(file)?.size)?;
+        Err(error)
+    })
 }
 
 /// Attributes as they go over the wire.

@@ -263,15 +263,7 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
         }
         Handle::InPlace(in_place) => {
             in_place.is_dirty = true;
-            let end = file_content::end_of(in_place.file.as_fd())?;
-            let offset = if in_place.append { end } else { offset };
-            let new_end = end.max(offset.saturating_add(data.len() as u64));
-            resize_in_place(in_place.quota.as_ref(), end, new_end)?;
-            if let Err(error) = file_content::write_at(in_place.file.as_fd(), data, offset) {
-                let reached = file_content::end_of(in_place.file.as_fd()).unwrap_or(new_end);
-                resize_in_place(in_place.quota.as_ref(), new_end, reached)?;
-                return Err(error.into());
-            }
+            write_in_place(in_place, offset, data)?;
         }
         Handle::Draft(draft) => drafts::write(draft, offset, data)?,
         Handle::Reading(_) | Handle::DraftReading(_) => return Err(Fault::denied("opened for reading only").into()),
@@ -279,6 +271,22 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     }
     sftp.daemon.metrics.received(data.len() as u64);
     Ok(Reply::Done)
+}
+
+fn write_in_place(in_place: &InPlace, offset: u64, data: &[u8]) -> Result<(), StorageError> {
+    let (file, quota) = (in_place.file.as_fd(), in_place.quota.as_ref());
+    // Without a quota nobody needs to know how long the file is.
+    let end = if in_place.append || quota.is_some() { file_content::end_of(file)? } else { 0 };
+    let offset = if in_place.append { end } else { offset };
+    let new_end = end.max(offset.saturating_add(data.len() as u64));
+    resize_in_place(quota, end, new_end)?;
+    if let Err(error) = file_content::write_at(file, data, offset) {
+        if quota.is_some() {
+            resize_in_place(quota, new_end, file_content::end_of(file).unwrap_or(new_end))?;
+        }
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 /// Changes an upload. If a handle beside this one has published it, the change begins from what that left, as a new

@@ -328,9 +328,9 @@ impl Worker {
             if let Change::Publish(publication) = &item.change
                 && let Some(upload) = &publication.upload
             {
-                match item.result {
+                match &item.result {
                     Ok(()) => self.unfinished.finish(upload, &publication.place),
-                    Err(_) => self.unfinished.take_back(upload, &publication.place),
+                    Err(error) => self.unfinished.take_back(upload, &publication.place, error),
                 }
             }
             if let Some(answer) = item.answer.take() {

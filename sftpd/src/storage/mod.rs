@@ -63,6 +63,14 @@ impl From<rustix::io::Errno> for StorageError {
     }
 }
 
+impl StorageError {
+    /// Whether there was no room: on the disk, or in the folder.
+    fn is_for_want_of_room(&self) -> bool {
+        use rustix::io::Errno;
+        matches!(self, StorageError::System(Errno::NOSPC | Errno::DQUOT) | StorageError::QuotaExceeded { .. })
+    }
+}
+
 impl std::fmt::Display for StorageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

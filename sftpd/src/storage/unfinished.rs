@@ -271,8 +271,12 @@ impl Unfinished {
             None => return Ok(false),
             Some((_, entry)) if entry.is_publishing() => return Ok(false),
             Some((_, Entry::Live(upload))) => upload.set_attributes(new)?,
-            Some((_, Entry::Left(number, _))) => {
+            Some((_, Entry::Left(number, charge))) => {
                 let stage = Stage::open(self.disk.clone(), self.stages.clone(), number)?;
+                if let (Some(size), Some(charge)) = (new.size, &charge) {
+                    let mut charge = charge.lock().unwrap_or_else(PoisonError::into_inner);
+                    charge.as_mut().map_or(Ok(()), |charge| charge.set_size(size))?;
+                }
                 self.disk.set_attributes(stage.file(), new)?;
             }
         }
@@ -281,7 +285,7 @@ impl Unfinished {
 
     /// An upload has its name: it is found no more.
     pub(super) fn finish(&self, upload: &Arc<Upload>, place: &Place) {
-        upload.published(true);
+        upload.published(&Ok(()));
         self.change_own(upload, place, |own, key| {
             own.remove(&key);
         });
@@ -310,8 +314,8 @@ impl Unfinished {
     }
 
     /// A publication failed: what has arrived can be continued, unless a newer upload has the place.
-    pub(super) fn take_back(&self, upload: &Arc<Upload>, place: &Place) {
-        upload.published(false);
+    pub(super) fn take_back(&self, upload: &Arc<Upload>, place: &Place, error: &StorageError) {
+        upload.published(&Err(error.clone()));
         let Ok(key) = key_of(place) else { return };
         let mut entries = self.lock();
         let own = entries.entry(upload.account.clone()).or_default();

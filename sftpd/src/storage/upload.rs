@@ -7,8 +7,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
-
 use super::arrival::Arrival;
 use super::journal::RowChange;
 use super::notes::Notes;
@@ -149,10 +147,7 @@ impl Upload {
     /// Nobody writes it any more, so its size must say what has arrived. One that found no room gives its own back: it
     /// must not keep the disk full for everybody else, and its client begins again.
     pub(super) fn cut_to_what_arrived(&self, state: &mut State) -> Result<()> {
-        let found_no_room = matches!(
-            state.failed,
-            Some(StorageError::System(Errno::NOSPC | Errno::DQUOT) | StorageError::QuotaExceeded { .. })
-        );
+        let found_no_room = state.failed.as_ref().is_some_and(StorageError::is_for_want_of_room);
         let arrived = if found_no_room { 0 } else { state.arrival.to_be_shown() };
         if attributes_of(self.stage.file())?.size != arrived {
             self.stage.disk().truncate(self.stage.file(), arrived)?;
@@ -198,12 +193,9 @@ impl Upload {
         self.lock().charge = charge;
     }
 
-    /// Its account has removed it.
+    /// Its account has removed it. It counts until its last handle is gone, as its bytes are on the disk so long.
     pub(super) fn remove(&self, connection: u64) {
-        let mut state = self.lock();
-        state.phase = Phase::Removed(connection);
-        state.charge = None;
-        drop(state);
+        self.lock().phase = Phase::Removed(connection);
         self.stage.let_go();
     }
 
@@ -212,11 +204,15 @@ impl Upload {
         self.lock().place = place;
     }
 
-    /// The publication went so. If it failed, what has arrived is there to be gone on with.
-    pub(super) fn published(&self, succeeded: bool) {
+    /// The publication went so. If it failed, what has arrived is there to be gone on with, but not where there is no
+    /// room for it in the folder.
+    pub(super) fn published(&self, result: &Result<()>) {
         let mut state = self.lock();
-        state.phase = if succeeded { Phase::Published } else { Phase::Open };
-        if !succeeded && state.writers == 0 {
+        state.phase = if result.is_ok() { Phase::Published } else { Phase::Open };
+        if let Err(error @ StorageError::QuotaExceeded { .. }) = result {
+            state.failed = Some(error.clone());
+        }
+        if result.is_err() && state.writers == 0 {
             // A size that could not be cut is not believed after a restart either.
             let _ = self.cut_to_what_arrived(&mut state);
         }

@@ -126,21 +126,25 @@ impl Charge {
 
     /// The upload will have this size; refused where there is no room for it.
     pub(super) fn set_size(&mut self, size: u64) -> Result<()> {
-        self.set(self.credit, size)
-    }
-
-    /// It will replace a file of another size; refused where there is no room for it then.
-    pub(super) fn set_credit(&mut self, credit: u64) -> Result<()> {
-        self.set(credit, self.size)
-    }
-
-    fn set(&mut self, credit: u64, size: u64) -> Result<()> {
-        let wanted = size.saturating_sub(credit);
+        let wanted = size.saturating_sub(self.credit);
         let mut held = self.quota.home.lock();
         self.quota.check(*held, wanted.saturating_sub(self.charged))?;
         held.staged = held.staged.saturating_add(wanted).saturating_sub(self.charged);
         drop(held);
-        (self.credit, self.size, self.charged) = (credit, size, wanted);
+        (self.size, self.charged) = (size, wanted);
+        Ok(())
+    }
+
+    /// It takes its name from a file of this size. All that it adds must fit now: what it holds may have been counted
+    /// without being asked for, when it was opened again or was there before the quota.
+    pub(super) fn set_credit(&mut self, credit: u64) -> Result<()> {
+        let wanted = self.size.saturating_sub(credit);
+        let mut held = self.quota.home.lock();
+        let others = Bytes { staged: held.staged.saturating_sub(self.charged), ..*held };
+        self.quota.check(others, wanted)?;
+        held.staged = others.staged.saturating_add(wanted);
+        drop(held);
+        (self.credit, self.charged) = (credit, wanted);
         Ok(())
     }
 }
@@ -286,6 +290,18 @@ mod tests {
         quota.resize_in_place(0, 60).unwrap();
         assert!(charge.set_credit(0).is_err(), "somebody has taken the room");
         assert_eq!(held(&home), (100, 0));
+    }
+
+    #[test]
+    fn what_was_counted_without_being_asked_for_must_fit_when_it_takes_its_name() {
+        let (home, quota) = folder(60, 100);
+        let mut charge = Charge::of(quota, 0, 60);
+        assert!(charge.set_credit(0).is_err());
+        assert_eq!(held(&home), (60, 60), "it is still there");
+        charge.set_credit(30).unwrap();
+        assert_eq!(held(&home), (60, 30));
+        charge.set_credit(70).unwrap();
+        assert_eq!(held(&home), (60, 0));
     }
 
     #[test]

@@ -100,10 +100,17 @@ impl Writer {
         Ok(self.upload.write(&mut state, offset, data)?)
     }
 
-    /// Sets attributes of the file that the upload becomes.
+    /// Sets attributes of the file that the upload becomes. One that finds no room to grow is not published: it would
+    /// replace the old file by less than was meant.
     pub fn set_attributes(&self, new: &NewAttributes) -> std::result::Result<(), NotWritten> {
         let mut state = self.lock_to_write()?;
-        Ok(self.upload.set_attributes_locked(&mut state, new)?)
+        let set = self.upload.set_attributes_locked(&mut state, new);
+        if let Err(error) = &set
+            && error.is_for_want_of_room()
+        {
+            state.failed = Some(error.clone());
+        }
+        Ok(set?)
     }
 
     /// Whether a WRITE has failed.
