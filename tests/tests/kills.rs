@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use tests::power::Chance;
 use tests::{Machine, Sftp, USER, eventually, has_program, run};
 
 /// Rounds in CI.
@@ -13,16 +14,6 @@ const ROUNDS: u64 = 5;
 const CLIENTS: usize = 8;
 /// Files of each.
 const FILES: usize = 4;
-
-/// Numbers that look random and are the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// Content that can be judged by itself: a version, bytes that follow from it, and the hash of both.
 fn content(version: u64, bytes: usize) -> Vec<u8> {
@@ -164,18 +155,18 @@ fn seen_size(machine: &Machine, name: &str) -> Option<u64> {
     listing.lines().find(|line| line.starts_with('-'))?.split_whitespace().nth(4)?.parse().ok()
 }
 
-fn live_and_die(machine: &mut Machine, works: &[Work], dice: &mut Dice, round: u64) -> Vec<Vec<bool>> {
+fn live_and_die(machine: &mut Machine, works: &[Work], chance: &mut Chance, round: u64) -> Vec<Vec<bool>> {
     let mut wanted = 0;
     for work in works {
         for file in work.files() {
-            let bytes = [4_096, 70_000, 1_000_000, 6_000_000][dice.roll(4) as usize];
+            let bytes = [4_096, 70_000, 1_000_000, 6_000_000][chance.below(4)];
             wanted += bytes as u64;
             std::fs::write(file, content(round, bytes)).unwrap();
         }
     }
     let running: Vec<_> = works.iter().map(|work| in_the_background(machine, work)).collect();
     // Not after a time but when so much has come: in the stage, or as complete files of this round.
-    let enough = dice.roll(wanted * 3 / 4);
+    let enough = chance.below(wanted as usize * 3 / 4) as u64;
     let stage = machine.data().join(".pair/stage");
     let complete = || {
         let of_this_round = |path: &PathBuf| version(&std::fs::read(path).unwrap_or_default()) == Some(round);
@@ -239,7 +230,7 @@ fn every_acknowledged_file_survives_kill_9_and_none_is_half_there() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (rounds, seed) = (number("KILL_ROUNDS").unwrap_or(ROUNDS), number("KILL_SEED").unwrap_or(1));
     println!("seed {seed}");
-    let mut dice = Dice(seed);
+    let mut chance = Chance::new(seed);
     let mut machine = Machine::master().start();
     let folder = tempfile::tempdir().unwrap();
     let kinds: Vec<Kind> = KINDS.iter().filter(|(_, program)| has_program(program)).map(|(kind, _)| *kind).collect();
@@ -251,7 +242,7 @@ fn every_acknowledged_file_survives_kill_9_and_none_is_half_there() {
     };
     let works: Vec<Work> = (0..CLIENTS).map(work).collect();
     for number in 1..=rounds {
-        let told = live_and_die(&mut machine, &works, &mut dice, number);
+        let told = live_and_die(&mut machine, &works, &mut chance, number);
         check(&machine, &works, &told, number);
         finish(&machine, &works, number);
     }
