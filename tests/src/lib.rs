@@ -36,6 +36,10 @@ pub const SEED: &str = r#"users:
     password: "1234"
 "#;
 
+/// lftp's settings in every test: it shall know no host from before, because ports come again under other keys.
+pub const LFTP: &str = "set sftp:auto-confirm yes; set sftp:connect-program \"ssh -a -x -o StrictHostKeyChecking=no \
+                        -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR\"";
+
 /// The admin's login in [`SEED`].
 pub const ADMIN: (&str, &str) = ("admin", "35oi3g4l3he");
 

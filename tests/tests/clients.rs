@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use tests::{ADMIN, Machine, SEED, USER, has_program, run};
+use tests::{ADMIN, LFTP, Machine, SEED, USER, has_program, run};
 
 /// A client: its program, and the command lines for an upload and a download.
 struct Client {
@@ -36,7 +36,7 @@ fn psftp(machine: &Machine, (user, password): (&str, &str), batch: &Path) -> Vec
 fn lftp(machine: &Machine, (user, password): (&str, &str), commands: &str) -> Vec<String> {
     let port = machine.address().port();
     words(format!(
-        "lftp\u{1}-u\u{1}{user},{password}\u{1}-e\u{1}set sftp:auto-confirm yes; set net:max-retries 1; {commands}; bye\u{1}sftp://127.0.0.1:{port}"
+        "lftp\u{1}-u\u{1}{user},{password}\u{1}-e\u{1}{LFTP}; set net:max-retries 1; {commands}; bye\u{1}sftp://127.0.0.1:{port}"
     ))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tests::power::Chance;
-use tests::{Machine, Sftp, USER, eventually, has_program, run};
+use tests::{LFTP, Machine, Sftp, USER, eventually, has_program, run};
 
 /// Rounds in CI.
 const ROUNDS: u64 = 5;
@@ -100,9 +100,7 @@ impl Work {
             }
             Kind::Lftp => {
                 let put = if is_again { "put -c" } else { "put" };
-                let put = format!(
-                    "set sftp:auto-confirm yes; set net:max-retries 1; set net:timeout 5; {put} {shown} -o {name}; exit"
-                );
+                let put = format!("{LFTP}; set net:max-retries 1; set net:timeout 5; {put} {shown} -o {name}; exit");
                 let url = format!("sftp://127.0.0.1:{port}");
                 command.args(["-u", &format!("{},{}", USER.0, USER.1), "-e", &put, &url]);
             }

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use tests::{ADMIN, Pair, SEED, USER, eventually, fill_with_nasty_names, real_tree};
+use tests::{ADMIN, LFTP, Pair, SEED, USER, eventually, fill_with_nasty_names, real_tree};
 
 #[test]
 fn an_upload_to_the_master_is_on_the_standby_and_a_new_account_logs_in_on_both() {
@@ -25,7 +25,7 @@ fn an_upload_to_the_master_is_on_the_standby_and_a_new_account_logs_in_on_both()
     let address = format!("sftp://127.0.0.1:{}/x", pair.standby.address().port());
     assert!(!pair.standby.sftp(USER).run(&format!("put {} x\n", file.display())).ok);
     if tests::has_program("lftp") {
-        let put = format!("set sftp:auto-confirm yes; put '{}' -o x; bye", file.display());
+        let put = format!("{LFTP}; put '{}' -o x; bye", file.display());
         let (_, text) = tests::run(std::process::Command::new("lftp").args([
             "-u",
             "EPuser,1234",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pair::wire::{Attrs, open_flag as flag};
-use tests::{Cut, Machine, Sftp, USER, User, eventually, has_program, master_with, run};
+use tests::{Cut, LFTP, Machine, Sftp, USER, User, eventually, has_program, master_with, run};
 
 const OLD_BYTES: usize = 1_000_000;
 const NEW_BYTES: usize = 8_000_000;
@@ -155,9 +155,8 @@ fn curl_goes_on_where_it_was_and_also_begins_again() {
 
 fn lftp(scene: &Scene, address: SocketAddr, put: &str) -> Command {
     let mut command = Command::new("lftp");
-    let settings = "set sftp:auto-confirm yes; set net:max-retries 5; set net:reconnect-interval-base 1; \
-                    set net:timeout 10";
-    let put = format!("{settings}; {put} {} -o x; exit", scene.file().display());
+    let settings = "set net:max-retries 5; set net:reconnect-interval-base 1; set net:timeout 10";
+    let put = format!("{LFTP}; {settings}; {put} {} -o x; exit", scene.file().display());
     command.args(["-u", &format!("{},{}", USER.0, USER.1), "-e", &put, &format!("sftp://{address}")]);
     command
 }
