@@ -75,6 +75,8 @@ impl Change {
                 let record = Record { inode, hash, size: Some(size), ..record(Operation::Put, path) };
                 Intent { record, stage: Some(stage.number()), replaces: !exclusive }
             }
+            // Two names of one thing: the system leaves both as they are, so there is nothing to tell.
+            Change::Rename { from, to, .. } if is_same(from, to) => return Ok(None),
             Change::Rename { from, to, replace } => {
                 let target = Some(path_of(volume, to)?);
                 let path = path_of(volume, from)?;

@@ -83,8 +83,9 @@ impl History {
     /// Hands a change over, under a name by which its record is found again.
     fn ask(&mut self, change: Change) {
         self.count += 1;
-        // What has no name any more is changed without a record.
-        let kind = if matches!(change, Change::SetAttributes(..)) { "attributes" } else { "op" };
+        // What has no name any more is changed without a record, and so is a name that moves onto another of its thing.
+        let may_be_untold = matches!(change, Change::SetAttributes(..) | Change::Rename { .. });
+        let kind = if may_be_untold { "perhaps-untold" } else { "op" };
         let author = format!("{kind}{}", self.count);
         if self.hold.is_none() {
             let (let_go, held) = std::sync::mpsc::sync_channel(1);
@@ -335,7 +336,7 @@ fn check(seed: u64, history: &History, lines: &[Line], data: &Path) {
     for (author, told) in &history.told {
         let outcome = lines.iter().find(|line| line.0 == *author).and_then(|line| line.5.as_deref());
         match told {
-            Some(true) if author.starts_with("attributes") => {
+            Some(true) if author.starts_with("perhaps-untold") => {
                 assert_ne!(outcome, Some("aborted"), "seed {seed}: {author}")
             }
             Some(true) => assert_eq!(outcome, Some("done"), "seed {seed}: {author} was acknowledged"),

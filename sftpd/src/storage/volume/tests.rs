@@ -521,3 +521,20 @@ async fn a_folder_that_changes_while_it_is_counted_is_counted_again_or_keeps_its
     let refused = quota.resize_in_place(0, 51).unwrap_err().to_string();
     assert_eq!(refused, "quota exceeded: 50 bytes of 100 bytes used");
 }
+
+#[tokio::test]
+async fn renaming_one_name_of_a_file_onto_another_changes_nothing_and_tells_nothing() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "report", b"first").await.unwrap();
+    let root = volume.root("alice").unwrap();
+    let place = |name: &str| root.place(name.as_bytes()).unwrap();
+    let commit = |change| volume.commit(change, Some("alice".into()));
+    commit(Change::HardLink { from: place("report"), to: place("second") }).await.unwrap();
+    volume.settle().await.unwrap();
+    let told = *volume.decided().borrow();
+    commit(Change::Rename { from: place("second"), to: place("report"), replace: true }).await.unwrap();
+    assert!(content(&fixture, "report").is_some() && content(&fixture, "second").is_some());
+    volume.settle().await.unwrap();
+    assert_eq!(volume.records_after(told, 100).unwrap(), Vec::new());
+}
