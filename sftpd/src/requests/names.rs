@@ -82,6 +82,7 @@ fn rename_unfinished(
         if !volume.rename_unfinished(&author, connection, &from, &to)? {
             volume.discard_unfinished(&author, connection, &to);
         }
+        volume.settle().await?;
         Ok(Reply::Done)
     }))
 }

@@ -242,7 +242,11 @@ impl Worker {
             std::thread::scope(|scope| {
                 let flushing = scope.spawn(|| flush.run(&contents));
                 let written = write();
-                (flushing.join().unwrap_or_default(), written)
+                let lost = flushing.join().unwrap_or_else(|_| {
+                    fail(&self.failed, "the flush itself failed by a bug");
+                    Vec::new()
+                });
+                (lost, written)
             })
         };
         if let Err(error) = &written {

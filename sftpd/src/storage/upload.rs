@@ -105,6 +105,10 @@ impl Upload {
     /// Lets an OPEN write it: beside the handles of its own connection, instead of those of any other.
     pub(super) fn admit(self: &Arc<Self>, opening: &Opening, unfinished: &Arc<Unfinished>) -> Result<Writer> {
         let mut state = self.lock();
+        // Looked at under the same lock as everything below: a CLOSE may have come since the upload was found.
+        if state.phase != Phase::Open {
+            return Err(StorageError::Refused("the upload of this file is just being completed: try again".into()));
+        }
         if state.connection != opening.connection {
             state.connection = opening.connection;
             state.takeovers += 1;
@@ -223,9 +227,10 @@ impl Upload {
         self.lock().phase == Phase::Publishing
     }
 
-    /// Whether handles write it.
+    /// Whether handles write it, or it is no longer open.
     pub(super) fn is_live(&self) -> bool {
-        self.lock().writers > 0
+        let state = self.lock();
+        state.writers > 0 || state.phase != Phase::Open
     }
 
     pub(super) fn set_attributes(&self, new: &NewAttributes) -> Result<()> {

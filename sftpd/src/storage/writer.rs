@@ -152,10 +152,10 @@ impl Writer {
             }
             let size = attributes_of(self.upload.stage.file())?.size;
             state.phase = Phase::Publishing;
+            state.writers -= 1;
             (state.place.clone(), state.exclusive, state.arrival.hash(size))
         };
         self.is_closed = true;
-        self.upload.lock().writers -= 1;
         let (stage, upload) = (self.upload.stage.clone(), Some(self.upload.clone()));
         Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload }))
     }
