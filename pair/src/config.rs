@@ -114,7 +114,15 @@ impl<'de> Deserialize<'de> for Interval {
             Value::String(text) => text,
             _ => return Err(D::Error::custom(INTERVAL_FORM)),
         };
-        parse_interval(&text).map(Interval).ok_or_else(|| D::Error::custom(format!("\"{text}\": {INTERVAL_FORM}")))
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl std::str::FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Interval, String> {
+        parse_interval(text).map(Interval).ok_or_else(|| format!("\"{text}\": {INTERVAL_FORM}"))
     }
 }
 

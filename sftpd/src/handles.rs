@@ -2,7 +2,7 @@
 //!
 //! The limit is checked before anything is opened: a refused OPEN must not have cut a file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::fault::Fault;
-use crate::storage::{Attributes, Folder, Opening, Quota, Writer};
+use crate::storage::{Attributes, Folder, InPlace, Opening, Writer};
 
 /// An open thing.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub enum Handle {
     /// An upload that CLOSE will publish.
     Upload(Upload),
     /// A file that is written in place.
-    InPlace(InPlace),
+    Direct(Direct),
     /// A folder being listed.
     Listing(Listing),
     /// A users.yaml on its way, in memory only.
@@ -40,23 +40,19 @@ pub struct Upload {
     pub path: Vec<u8>,
     /// Whether writes go to the end.
     pub append: bool,
+    /// Why the handle can do no more, since another one has published the upload.
+    pub broken: Option<Fault>,
 }
 
 /// A file that is written in place.
 #[derive(Debug)]
-pub struct InPlace {
-    /// The file.
-    pub file: Arc<OwnedFd>,
+pub struct Direct {
+    /// Writes it.
+    pub file: Arc<InPlace>,
     /// The path the client gave.
     pub path: Vec<u8>,
     /// Whether writes go to the end.
     pub append: bool,
-    /// Whether there is something to make durable.
-    pub is_dirty: bool,
-    /// Whether the journal knows that it is being written.
-    pub is_told: bool,
-    /// How much the folder may hold.
-    pub quota: Option<Quota>,
 }
 
 /// A folder being listed.
@@ -64,8 +60,8 @@ pub struct InPlace {
 pub struct Listing {
     /// The folder.
     pub folder: Folder,
-    /// Entries that are not in the folder, or not as this account sees them: still to be told.
-    pub others: Vec<(Vec<u8>, Attributes)>,
+    /// Entries by name that are not in the folder, or not as this account sees them: still to be told.
+    pub others: BTreeMap<Vec<u8>, Attributes>,
 }
 
 /// A users.yaml on its way.
@@ -132,7 +128,7 @@ impl Handles {
 
     /// Whether something is being written.
     pub fn are_writing(&self) -> bool {
-        self.open.values().any(|handle| matches!(handle, Handle::Upload(_) | Handle::InPlace(_) | Handle::Draft(_)))
+        self.open.values().any(|handle| matches!(handle, Handle::Upload(_) | Handle::Direct(_) | Handle::Draft(_)))
     }
 }
 

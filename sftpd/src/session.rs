@@ -239,6 +239,8 @@ impl Handler for SshSession {
         };
         if let Some(channel) = channel {
             channel.end();
+            // What it holds open is closed by this, which can take its time.
+            tokio::task::block_in_place(|| drop(channel));
         }
         Ok(())
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use pair::wire::Attrs;
 use rustix::io::Errno;
 
-use super::{content, drafts};
-use crate::handles::{Handle, InPlace};
+use super::{content, drafts, names};
+use crate::handles::Handle;
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Attributes, Change, FileKind, NewAttributes, StorageError, attributes_of, set_attributes_now};
+use crate::storage::{Attributes, Change, FileKind, NewAttributes, attributes_of};
 
 /// The mode that a users.yaml in memory shows: a file that its owner reads and writes.
 const DRAFT_MODE: u32 = 0o100_600;
@@ -45,7 +45,7 @@ pub fn fstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let attributes = match sftp.handles.get(handle)? {
         Handle::Reading(file) => attributes_of(file.as_fd())?,
         Handle::Upload(upload) => upload.writer.attributes()?,
-        Handle::InPlace(in_place) => attributes_of(in_place.file.as_fd())?,
+        Handle::Direct(direct) => attributes_of(direct.file.file().as_fd())?,
         Handle::Listing(listing) => listing.folder.attributes()?,
         Handle::Draft(draft) => return Ok(Reply::Attributes(draft_attrs(draft.content.len() as u64))),
         Handle::DraftReading(content) => return Ok(Reply::Attributes(draft_attrs(content.len() as u64))),
@@ -70,9 +70,9 @@ fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<R
         return Ok(reply);
     }
     if let (Some(place), Some(account)) = (sftp.unfinished_place(path, follow), &sftp.author)
-        && sftp.daemon.volume.set_unfinished(account, &place, &new)?
+        && sftp.daemon.volume.set_unfinished(account, sftp.connection, &place, &new)?
     {
-        return Ok(Reply::Done);
+        return Ok(if new.size.is_some() { names::settled(sftp, &[path]) } else { Reply::Done });
     }
     let thing = sftp.root.handle_for_attributes(path, follow)?;
     let room = match (&sftp.quota, new.size) {
@@ -94,11 +94,12 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
     match sftp.handles.get(handle)? {
         // A client that cuts or grows a broken upload to full size (scp, lftp) does not make it whole.
         Handle::Upload(upload) if upload.writer.has_failed() => {}
-        Handle::Upload(_) => content::on_upload(sftp, handle, |upload| upload.writer.set_attributes(&new))?,
-        Handle::InPlace(in_place) => {
-            in_place.is_dirty = true;
-            set_in_place(in_place, &new)?;
+        Handle::Upload(_) => {
+            if content::on_upload(sftp, handle, |upload| upload.writer.set_attributes(&new))? {
+                return Ok(names::settled(sftp, &[]));
+            }
         }
+        Handle::Direct(direct) => direct.file.set_attributes(&new)?,
         // Nobody keeps the attributes of a users.yaml on its way; its size is what was written.
         Handle::Draft(_) => {}
         // As with OpenSSH, whose ftruncate refuses a file that is open for reading.
@@ -110,18 +111,6 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         Handle::DraftReading(_) | Handle::Listing(_) => return Err(Errno::INVAL.into()),
     }
     Ok(Reply::Done)
-}
-
-fn set_in_place(in_place: &InPlace, new: &NewAttributes) -> Result<(), StorageError> {
-    let file = in_place.file.as_fd();
-    let (Some(quota), Some(new_size)) = (&in_place.quota, new.size) else {
-        return set_attributes_now(file, new);
-    };
-    content::resize_in_place(Some(quota), attributes_of(file)?.size, new_size)?;
-    set_attributes_now(file, new).or_else(|error| {
-        content::resize_in_place(Some(quota), new_size, attributes_of(file)?.size)?;
-        Err(error)
-    })
 }
 
 /// Attributes as they go over the wire.

@@ -1,6 +1,6 @@
 //! OPEN, READ, WRITE, CLOSE, fsync: the content of files.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -9,10 +9,11 @@ use rustix::io::Errno;
 
 use super::drafts;
 use crate::fault::Fault;
-use crate::handles::{Handle, InPlace, Upload};
+use crate::handles::{Direct, Handle, Upload};
 use crate::sftp::{Later, Reply, Request, Sftp, Stop};
 use crate::storage::{
-    Attributes, Change, Closing, FileKind, NotWritten, Opening, Quota, StorageError, attributes_of, file_content,
+    Attributes, Change, Closing, FileKind, NotWritten, Opening, Place, StorageError, Volume, Writer, attributes_of,
+    file_content,
 };
 
 /// What a new file's mode loses, as with most systems' daemons.
@@ -63,42 +64,27 @@ fn open_in_place(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
     if !sftp.is_peer() && drafts::open(sftp, &sftp.root.place_behind_links(path)?, flags)?.is_some() {
         return open_to_write(sftp, path, flags, attrs);
     }
+    if let Some(reason) = sftp.daemon.volume.failure() {
+        return Err(Fault::failure(reason).into());
+    }
     let create = (flags & open_flag::CREAT != 0).then(|| attrs.mode.unwrap_or(0o666) & !UMASK);
     let (file, _) = sftp.root.open_in_place(path, create, flags & open_flag::EXCL != 0)?;
-    let (file, is_told) = (Arc::new(file), sftp.author.is_some());
-    let truncate = flags & open_flag::TRUNC != 0;
+    let folder = create.and_then(|_| sftp.root.place_behind_links(path).ok());
+    let volume = &sftp.daemon.volume;
+    let (file, told) = volume.write_in_place(file, folder.as_ref(), sftp.quota.clone(), sftp.author.clone())?;
+    let file = Arc::new(file);
     let append = flags & open_flag::APPEND != 0;
-    let in_place = InPlace {
-        file: file.clone(),
-        path: path.to_vec(),
-        append,
-        is_dirty: truncate || create.is_some() || is_told,
-        is_told,
-        quota: sftp.quota.clone(),
+    let handle = Handle::Direct(Direct { file: file.clone(), path: path.to_vec(), append });
+    let truncate = flags & open_flag::TRUNC != 0;
+    let Some(told) = told else {
+        file.begin(truncate)?;
+        return Ok(Reply::Handle(sftp.handles.insert(handle)));
     };
-    let quota = sftp.quota.clone();
-    let cut = move |file: &OwnedFd| -> Result<(), StorageError> {
-        if truncate {
-            let size = attributes_of(file.as_fd())?.size;
-            file_content::truncate(file.as_fd(), 0)?;
-            resize_in_place(quota.as_ref(), size, 0)?;
-        }
-        Ok(())
-    };
-    if !is_told {
-        cut(&file)?;
-        return Ok(Reply::Handle(sftp.handles.insert(Handle::InPlace(in_place))));
-    }
-    let told = sftp.daemon.volume.commit(Change::Dirty(file.clone()), sftp.author.clone());
-    Ok(open_later(sftp, Handle::InPlace(in_place), path, async move {
+    Ok(open_later(sftp, handle, path, async move {
         told.await?;
-        Ok(cut(&file)?)
+        // A large file takes its time.
+        Ok(tokio::task::block_in_place(|| file.begin(truncate))?)
     }))
-}
-
-/// A file that is written in place gets another size: more must fit, less is given back.
-pub fn resize_in_place(quota: Option<&Quota>, size: u64, new_size: u64) -> Result<(), StorageError> {
-    quota.filter(|_| size != new_size).map_or(Ok(()), |quota| quota.resize_in_place(size, new_size))
 }
 
 /// A handle that the client hears of when something is durable.
@@ -120,12 +106,10 @@ fn open_later(
     }
 }
 
-/// Ends a handle that the client was never told of, and the upload that began with it: to its account the file behind it
-/// would look cut.
+/// Ends a handle that the client was never told of.
 pub fn forget(sftp: &mut Sftp, handle: &str) {
     if let Ok(Handle::Upload(upload)) = sftp.handles.take(handle.as_bytes()) {
-        let Opening { account, connection, place, .. } = &upload.opening;
-        sftp.daemon.volume.discard_unfinished(account, *connection, place);
+        upload.writer.forget();
     }
 }
 
@@ -160,21 +144,25 @@ fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         quota: sftp.quota.clone(),
     };
     let append = flags & open_flag::APPEND != 0;
-    let upload = |writer| Handle::Upload(Upload { writer, opening: opening.clone(), path: path.to_vec(), append });
-    if let Some(writer) = sftp.daemon.volume.resume_upload(&opening)? {
-        return Ok(Reply::Handle(sftp.handles.insert(upload(writer))));
-    }
-    let source = match existing {
-        Some(existing) if !opening.truncate && existing.size > 0 => Some(sftp.root.open_file(path)?),
-        _ => None,
+    let writer = match sftp.daemon.volume.resume_upload(&opening)? {
+        Some(writer) => Ok(writer),
+        None => {
+            let source = match existing {
+                Some(existing) if !opening.truncate && existing.size > 0 => Some(sftp.root.open_file(path)?),
+                _ => None,
+            };
+            let source = source.as_ref().map(|(file, attributes)| (file, attributes));
+            sftp.daemon.volume.begin_upload(&opening, source)
+        }
     };
-    let source = source.as_ref().map(|(file, attributes)| (file, attributes));
-    let handle = match sftp.daemon.volume.begin_upload(&opening, source) {
-        Ok(writer) => upload(writer),
+    let writer = match writer {
+        Ok(writer) => writer,
         Err(StorageError::TooLargeToCopy) => return open_in_place(sftp, path, flags, attrs),
         Err(error) => return Err(error.into()),
     };
-    if existing.is_none() {
+    let must_settle = writer.must_settle();
+    let handle = Handle::Upload(Upload { writer, opening, path: path.to_vec(), append, broken: None });
+    if !must_settle {
         return Ok(Reply::Handle(sftp.handles.insert(handle)));
     }
     let settled = sftp.daemon.volume.settle();
@@ -205,7 +193,7 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let file = match sftp.handles.get(handle)? {
         Handle::Reading(file) => file.clone(),
         Handle::Upload(upload) => upload.writer.file()?,
-        Handle::InPlace(in_place) => in_place.file.clone(),
+        Handle::Direct(direct) => direct.file.file(),
         Handle::DraftReading(content) => return read_draft(content, offset, length, request),
         Handle::Draft(_) => return Err(Errno::INVAL.into()),
         Handle::Listing(_) => return Err(Errno::ISDIR.into()),
@@ -261,10 +249,7 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
         Handle::Upload(_) => {
             on_upload(sftp, handle, |upload| upload.writer.write((!upload.append).then_some(offset), data))?
         }
-        Handle::InPlace(in_place) => {
-            in_place.is_dirty = true;
-            write_in_place(in_place, offset, data)?;
-        }
+        Handle::Direct(direct) => direct.file.write((!direct.append).then_some(offset), data)?,
         Handle::Draft(draft) => drafts::write(draft, offset, data)?,
         Handle::Reading(_) | Handle::DraftReading(_) => return Err(Fault::denied("opened for reading only").into()),
         Handle::Listing(_) => return Err(Errno::ISDIR.into()),
@@ -273,34 +258,18 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     Ok(Reply::Done)
 }
 
-fn write_in_place(in_place: &InPlace, offset: u64, data: &[u8]) -> Result<(), StorageError> {
-    let (file, quota) = (in_place.file.as_fd(), in_place.quota.as_ref());
-    // Without a quota nobody needs to know how long the file is.
-    let end = if in_place.append || quota.is_some() { file_content::end_of(file)? } else { 0 };
-    let offset = if in_place.append { end } else { offset };
-    let new_end = end.max(offset.saturating_add(data.len() as u64));
-    resize_in_place(quota, end, new_end)?;
-    if let Err(error) = file_content::write_at(file, data, offset) {
-        if quota.is_some() {
-            resize_in_place(quota, new_end, file_content::end_of(file).unwrap_or(new_end))?;
-        }
-        return Err(error.into());
-    }
-    Ok(())
-}
-
 /// Changes an upload. If a handle beside this one has published it, the change begins from what that left, as a new
 /// upload: what stands under a name is never changed in place.
-pub fn on_upload(
+pub fn on_upload<T>(
     sftp: &mut Sftp,
     handle: &[u8],
-    change: impl Fn(&Upload) -> Result<(), NotWritten>,
-) -> Result<(), Stop> {
+    change: impl Fn(&Upload) -> Result<T, NotWritten>,
+) -> Result<T, Stop> {
     let Handle::Upload(upload) = sftp.handles.get(handle)? else {
         return Err(Errno::INVAL.into());
     };
     match change(upload) {
-        Ok(()) => return Ok(()),
+        Ok(done) => return Ok(done),
         Err(NotWritten::Failed(error)) => return Err(error.into()),
         Err(NotWritten::Publishing) => {
             let path = upload.path.clone();
@@ -311,23 +280,30 @@ pub fn on_upload(
         }
         Err(NotWritten::Published) => {}
     }
-    let opening = Opening { truncate: false, exclusive: false, ..upload.opening.clone() };
+    let (volume, place) = (sftp.daemon.volume.clone(), upload.writer.place()?);
+    let begun = begin_behind(&volume, upload, place).and_then(|writer| {
+        upload.writer = writer;
+        change(upload).map_err(|error| match error {
+            NotWritten::Failed(error) => Fault::from(error),
+            _ => Fault::failure("the file is being closed by another request: try again"),
+        })
+    });
+    // What was published is complete, but not what this handle was to make of it: its CLOSE must not say so.
+    begun.map_err(|fault| {
+        upload.broken.get_or_insert_with(|| fault.clone());
+        fault.into()
+    })
+}
+
+/// A new upload behind the one that was published: another handle of this connection may have begun it already.
+fn begin_behind(volume: &Volume, upload: &Upload, place: Place) -> Result<Writer, Fault> {
+    let opening = Opening { truncate: false, exclusive: false, place, ..upload.opening.clone() };
+    if let Some(writer) = volume.share_upload(&opening)? {
+        return Ok(writer);
+    }
     let file = upload.writer.file()?;
     let attributes = attributes_of(file.as_fd())?;
-    let volume = &sftp.daemon.volume;
-    let writer = match volume.resume_upload(&opening)? {
-        Some(writer) => writer,
-        None => volume.begin_upload(&opening, Some((&file, &attributes)))?,
-    };
-    let Handle::Upload(upload) = sftp.handles.get(handle)? else {
-        return Err(Errno::INVAL.into());
-    };
-    upload.writer = writer;
-    match change(upload) {
-        Ok(()) => Ok(()),
-        Err(NotWritten::Failed(error)) => Err(error.into()),
-        Err(_) => Err(Fault::failure("the file is being closed by another request: try again").into()),
-    }
+    Ok(volume.begin_upload(&opening, Some((&file, &attributes)))?)
 }
 
 /// SSH_FXP_CLOSE. For an upload this is the moment: the answer says that it is complete, durable and visible.
@@ -335,22 +311,35 @@ pub fn close(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let handle = request.fields.bytes()?;
     match sftp.handles.take(handle)? {
         Handle::Upload(upload) => close_upload(sftp, upload),
-        Handle::InPlace(in_place) if in_place.is_dirty => {
-            let change = if in_place.is_told { Change::Clean(in_place.file) } else { Change::Flush(in_place.file) };
-            Ok(sftp.change(change, &[&in_place.path]))
+        Handle::Direct(direct) => {
+            let closed = direct.file.close();
+            Ok(sftp.later(&[&direct.path], async move {
+                closed.await?;
+                Ok(Reply::Done)
+            }))
         }
         Handle::Draft(draft) => drafts::close(sftp, draft),
-        Handle::InPlace(_) | Handle::Reading(_) | Handle::DraftReading(_) | Handle::Listing(_) => Ok(Reply::Done),
+        Handle::Reading(_) | Handle::DraftReading(_) | Handle::Listing(_) => Ok(Reply::Done),
     }
 }
 
 fn close_upload(sftp: &Sftp, upload: Upload) -> Result<Reply, Stop> {
-    let Upload { writer, path, .. } = upload;
+    let Upload { writer, path, broken, .. } = upload;
+    if let Some(fault) = broken {
+        return Err(Fault::failure(format!("the upload is incomplete: {}", fault.text)).into());
+    }
     let shown = String::from_utf8_lossy(&path).into_owned();
     let account = sftp.identity.name().to_owned();
     let publication = match writer.close() {
         Ok(Closing::Publish(publication)) => publication,
         Ok(Closing::Nothing) => return Ok(Reply::Done),
+        Ok(Closing::Behind(mut answered)) => {
+            return Ok(sftp.later(&[&path], async move {
+                let answer = answered.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+                answer.unwrap_or_else(|| Err(StorageError::Refused("the upload was given up".into())))?;
+                Ok(Reply::Done)
+            }));
+        }
         Err(error) => {
             sftp.daemon.metrics.upload(false);
             tracing::info!(account, path = shown, %error, "upload failed");
@@ -381,7 +370,13 @@ pub fn fsync(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let handle = request.fields.bytes()?;
     let change = match sftp.handles.get(handle)? {
         Handle::Upload(upload) => Change::FlushStage(upload.writer.stage()?),
-        Handle::InPlace(in_place) => Change::Flush(in_place.file.clone()),
+        Handle::Direct(direct) => {
+            let flushed = direct.file.flush();
+            return Ok(sftp.later(&[], async move {
+                flushed.await?;
+                Ok(Reply::Done)
+            }));
+        }
         _ => return Ok(Reply::Done),
     };
     // No path changes by it, so no other request needs to wait.

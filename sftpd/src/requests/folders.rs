@@ -1,5 +1,7 @@
 //! OPENDIR, READDIR, MKDIR, RMDIR: folders.
 
+use std::collections::BTreeMap;
+
 use bytes::BufMut;
 use pair::wire::{Attrs, kind, put_bytes, put_packet};
 use rustix::io::Errno;
@@ -23,9 +25,10 @@ pub fn opendir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
     let identity = folder.identity()?;
     let now_s = jiff::Timestamp::now().as_second();
     let drafts = drafts::entries(sftp, identity);
-    let mut others: Vec<_> = drafts.into_iter().map(|(name, size)| (name, draft_attributes(size, now_s))).collect();
+    let mut others: BTreeMap<_, _> =
+        drafts.into_iter().map(|(name, size)| (name, draft_attributes(size, now_s))).collect();
     if let Some(account) = &sftp.author {
-        others.extend(sftp.daemon.volume.unfinished_in(account, sftp.connection, identity.1));
+        others.extend(sftp.daemon.volume.unfinished_in(account, sftp.connection, folder.id()?));
     }
     let listing = Listing { folder, others };
     Ok(Reply::Handle(sftp.handles.insert(Handle::Listing(listing))))
@@ -52,7 +55,7 @@ pub fn readdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
                 &longname(&entry.name, &entry.attributes, &owner, now_s),
                 &attrs(&entry.attributes),
             );
-        } else if let Some((name, attributes)) = listing.others.pop() {
+        } else if let Some((name, attributes)) = listing.others.pop_first() {
             put_entry(&mut names, &name, &longname(&name, &attributes, &owner, now_s), &attrs(&attributes));
         } else {
             break;
@@ -70,16 +73,13 @@ pub fn readdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
     Ok(Reply::Written)
 }
 
-/// The next entry of the folder itself; one that this account sees differently comes with the others.
+/// The next entry of the folder itself, as this account sees it.
 fn next_entry(listing: &mut Listing) -> Result<Option<FolderEntry>, Stop> {
-    loop {
-        let Some(entry) = listing.folder.next_entry()? else {
-            return Ok(None);
-        };
-        if !listing.others.iter().any(|(name, _)| *name == entry.name) {
-            return Ok(Some(entry));
-        }
-    }
+    let Some(FolderEntry { name, attributes }) = listing.folder.next_entry()? else {
+        return Ok(None);
+    };
+    let attributes = listing.others.remove(&name).unwrap_or(attributes);
+    Ok(Some(FolderEntry { name, attributes }))
 }
 
 fn put_entry(out: &mut bytes::BytesMut, name: &[u8], longname: &[u8], attrs: &Attrs) {
@@ -102,8 +102,8 @@ pub fn rmdir(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
     let path = sftp.path(&mut request.fields)?;
     let place = sftp.root.place(path)?;
     drafts::rmdir(sftp, &place)?;
-    if let (Some(account), Ok(folder)) = (&sftp.author, place.attributes())
-        && !sftp.daemon.volume.unfinished_in(account, sftp.connection, folder.identity.1).is_empty()
+    if let (Some(account), Ok(folder)) = (&sftp.author, place.id())
+        && !sftp.daemon.volume.unfinished_in(account, sftp.connection, folder).is_empty()
     {
         // The account sees its unfinished upload in there.
         return Err(Errno::NOTEMPTY.into());

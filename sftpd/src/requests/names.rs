@@ -18,7 +18,7 @@ pub fn remove(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop>
     }
     // First what is not finished or was refused, and never with it the complete version: rclone removes what failed.
     if let Some(account) = &sftp.author
-        && sftp.daemon.volume.discard_unfinished(account, sftp.connection, &place)
+        && sftp.daemon.volume.discard_unfinished(account, sftp.connection, &place)?
     {
         return Ok(settled(sftp, &[path]));
     }
@@ -49,7 +49,7 @@ fn rename_as(sftp: &Sftp, request: &mut Request<'_>, replace: bool) -> Result<Re
 }
 
 /// OK, once what was done to an unfinished upload is durable.
-fn settled(sftp: &Sftp, paths: &[&[u8]]) -> Reply {
+pub fn settled(sftp: &Sftp, paths: &[&[u8]]) -> Reply {
     let settled = sftp.daemon.volume.settle();
     sftp.later(paths, async move {
         settled.await?;
@@ -66,22 +66,26 @@ fn rename_unfinished(
     paths: &[&[u8]],
 ) -> Result<Reply, Stop> {
     let (is_complete, volume) = (from.attributes().is_ok(), sftp.daemon.volume.clone());
-    let is_taken = sftp.unfinished_at(&to).is_some() || (!is_complete && to.attributes().is_ok());
-    let is_unfinished = sftp.unfinished_at(&from).is_some();
+    let is_unfinished = volume.is_unfinished(author, &from)?;
+    // What is just being completed there comes before this or after it: either is a change of a complete file.
+    let is_target_unfinished = volume.is_unfinished(author, &to).unwrap_or(false);
+    let is_taken = is_target_unfinished || (!is_complete && is_unfinished && to.attributes().is_ok());
     if (is_complete || is_unfinished) && is_taken && !replace {
         return Err(Errno::EXIST.into());
     }
-    if is_unfinished && !is_complete {
-        volume.rename_unfinished(author, sftp.connection, &from, &to)?;
+    if is_unfinished && !is_complete && volume.rename_unfinished(author, sftp.connection, &from, &to)? {
         return Ok(settled(sftp, paths));
     }
     let committed = volume.commit(Change::Rename { from: from.clone(), to: to.clone(), replace }, sftp.author.clone());
     let (author, connection) = (author.clone(), sftp.connection);
     Ok(sftp.later(paths, async move {
         committed.await?;
-        if !volume.rename_unfinished(&author, connection, &from, &to)? {
-            volume.discard_unfinished(&author, connection, &to);
-        }
+        tokio::task::block_in_place(|| {
+            // The change has happened. An upload that began to be completed meanwhile is completed where it was.
+            if let Ok(false) = volume.rename_unfinished(&author, connection, &from, &to) {
+                let _ = volume.discard_unfinished(&author, connection, &to);
+            }
+        });
         volume.settle().await?;
         Ok(Reply::Done)
     }))

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use pair::record::{Operation, Record, VolumePath};
+use pair::volume::PRIVATE_FOLDER;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
@@ -47,8 +48,8 @@ pub enum Change {
     },
     /// Attributes of an open thing change.
     SetAttributes(Arc<OwnedFd>, NewAttributes),
-    /// A file is about to be written in place.
-    Dirty(Arc<OwnedFd>),
+    /// A file is about to be written in place; its name may be new in this folder.
+    Dirty(Arc<OwnedFd>, Option<Arc<OwnedFd>>),
     /// A file that was written in place is made durable, and is whole again.
     Clean(Arc<OwnedFd>),
     /// A file that is written in place is made durable.
@@ -103,7 +104,7 @@ impl Change {
                 plain(Record { target, inode: object(from)?, ..record(Operation::Link, path) })
             }
             Change::SetAttributes(thing, _) => return open_thing(volume, thing, &record, Operation::Setattr),
-            Change::Dirty(file) => return open_thing(volume, file, &record, Operation::Dirty),
+            Change::Dirty(file, _) => return open_thing(volume, file, &record, Operation::Dirty),
             Change::Clean(file) => return open_thing(volume, file, &record, Operation::Clean),
             Change::Flush(_) | Change::FlushStage(_) => return Ok(None),
         }))
@@ -154,7 +155,8 @@ impl Change {
                 vec![from.folder.clone(), to.folder.clone()]
             }
             Change::SetAttributes(thing, _) => vec![thing.clone()],
-            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) | Change::FlushStage(_) => Vec::new(),
+            Change::Dirty(_, folder) => folder.iter().cloned().collect(),
+            Change::Clean(_) | Change::Flush(_) | Change::FlushStage(_) => Vec::new(),
         }
     }
 
@@ -166,13 +168,22 @@ impl Change {
         }
     }
 
+    /// The stage whose content it makes durable.
+    pub(super) fn stage(&self) -> Option<&Stage> {
+        match self {
+            Change::Publish(publication) => Some(&publication.stage),
+            Change::FlushStage(stage) => Some(stage),
+            _ => None,
+        }
+    }
+
     /// Makes the change.
     pub(super) fn apply(&self, disk: &Disk) -> Result<()> {
         match self {
             Change::Publish(Publication { stage, place, exclusive, .. }) => {
                 let source = name_of(stage.number());
                 disk.rename((stage.folder(), source.as_bytes()), named(place), !exclusive)?;
-                stage.keep();
+                stage.published();
             }
             Change::Rename { from, to, replace } => disk.rename(named(from), named(to), *replace)?,
             Change::Remove(place) => disk.unlink(&place.folder, place.name())?,
@@ -181,7 +192,7 @@ impl Change {
             Change::MakeLink(place, text) => disk.make_link(&place.folder, place.name(), text)?,
             Change::HardLink { from, to } => disk.hard_link(named(from), named(to))?,
             Change::SetAttributes(thing, new) => disk.set_attributes(thing.as_fd(), new)?,
-            Change::Dirty(_) | Change::Clean(_) | Change::Flush(_) | Change::FlushStage(_) => {}
+            Change::Dirty(..) | Change::Clean(_) | Change::Flush(_) | Change::FlushStage(_) => {}
         }
         Ok(())
     }
@@ -230,7 +241,9 @@ impl Change {
     pub(super) fn observe(&self, record: &mut Record) {
         let stat = match self {
             Change::Publish(publication) => rustix::fs::fstat(publication.stage.file()),
-            Change::SetAttributes(thing, _) | Change::Dirty(thing) | Change::Clean(thing) => rustix::fs::fstat(thing),
+            Change::SetAttributes(thing, _) | Change::Dirty(thing, _) | Change::Clean(thing) => {
+                rustix::fs::fstat(thing)
+            }
             Change::Rename { to: place, .. }
             | Change::MakeFolder(place, _)
             | Change::MakeLink(place, _)
@@ -277,6 +290,10 @@ fn open_thing(
         return Ok(None);
     }
     let path = inside(volume, thing)?;
+    if path.0.starts_with(format!("{PRIVATE_FOLDER}/").as_bytes()) {
+        // A stage that its own connection reads: it is told of when it has its name.
+        return Ok(None);
+    }
     let record = Record { inode: Some(stat.st_ino), ..record(op, path) };
     Ok(Some(Intent { record, stage: None, replaces: false }))
 }

@@ -11,27 +11,25 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use pair::record::Record;
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
 use super::change::Change;
 use super::disk::Disk;
-use super::flush::{ContentFlush, from_journal, write_intents};
+use super::flush::{ContentFlush, flush_things, from_journal, write_intents};
 use super::group::{Group, gather};
 use super::journal::{self, Intent, Journal, Outcome, RowChange};
 use super::notes::Notes;
 use super::reserve::Reserve;
 use super::unfinished::Unfinished;
 use super::usage::Usages;
-use super::{Durability, Result, Stage, StorageError};
+use super::{Durability, Publication, Result, Stage, StorageError};
 
 mod upkeep;
 
 /// Changes that wait for the committer at most; past it their sessions wait.
 pub(super) const QUEUE_CHANGES_MAX: usize = 4096;
-
-/// From this many things to flush on, one flush of the whole file system is cheaper than one of each.
-pub(super) const FLUSH_EACH_MAX: usize = 8;
 
 /// How long a note waits for a group to go with.
 const NOTES_WAIT: Duration = Duration::from_millis(5);
@@ -71,6 +69,12 @@ pub(super) struct Committer {
     failed: Failure,
 }
 
+/// A published file whose hash is not known yet, as it was recorded.
+pub(super) struct Unhashed {
+    pub(super) record: Record,
+    pub(super) stage: Arc<Stage>,
+}
+
 /// Outcomes, and what they change of unfinished uploads.
 pub(super) type Owed = (Vec<Outcome>, Vec<RowChange>);
 
@@ -90,8 +94,10 @@ pub(super) struct Worker {
     pub(super) failed: Failure,
     /// Outcomes that are not written yet.
     pub(super) owed: Owed,
+    /// Files that nobody writes in place any more, of which that could not be told yet.
+    pub(super) unclean: Vec<(Arc<OwnedFd>, Arc<str>)>,
     /// Files whose hash is to be read afterwards.
-    pub(super) hashing: SyncSender<(u64, Arc<Stage>)>,
+    pub(super) hashing: SyncSender<Unhashed>,
 }
 
 /// The volume is read-only from now on.
@@ -115,6 +121,14 @@ impl Committer {
         answered
     }
 
+    /// Holds everything back until the sender is used; what comes meanwhile is one group, or as few as may be.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> SyncSender<()> {
+        let (let_go, held) = std::sync::mpsc::sync_channel(1);
+        let _ = self.queue.send(Job::Hold(held));
+        let_go
+    }
+
     /// The sentence that says why the volume is read-only, if it is.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failed.get().map(String::as_str)
@@ -126,6 +140,7 @@ struct Item {
     change: Change,
     /// Bytes that go by it, where somebody counts them.
     gone_bytes: u64,
+    author: Option<Arc<str>>,
     intent: Option<Intent>,
     result: Result<()>,
     answer: Option<Answer>,
@@ -203,16 +218,16 @@ impl Worker {
         let intend = |(change, author, answer): (Change, Option<Arc<str>>, Answer)| {
             let answer = Some(answer);
             let gone_bytes = if self.usages.are_counted() { change.bytes_that_go() } else { 0 };
-            let intent = match (refusal.clone().and_then(|()| change.claim_room(gone_bytes)), author) {
+            let intent = match (refusal.clone().and_then(|()| change.claim_room(gone_bytes)), &author) {
                 (Err(error), _) => Err(error),
                 (Ok(()), None) => Ok(None),
-                (Ok(()), Some(author)) => change.intent(&self.path, &author, self.journal.take_seq()),
+                (Ok(()), Some(author)) => change.intent(&self.path, author, self.journal.take_seq()),
             };
             let (intent, result) = match intent {
                 Ok(intent) => (intent, Ok(())),
                 Err(error) => (None, Err(error)),
             };
-            Item { change, gone_bytes, intent, result, answer }
+            Item { change, gone_bytes, author, intent, result, answer }
         };
         changes.into_iter().map(intend).collect()
     }
@@ -227,27 +242,14 @@ impl Worker {
             .filter(|(_, item)| item.result.is_ok() && item.change.has_content())
             .map(|(index, item)| (index, &item.change))
             .collect();
-        let flush = ContentFlush {
-            volume: &self.volume,
-            disk: &self.disk,
-            failed: &self.failed,
-            is_wanted: self.durability == Durability::Fsync,
-        };
+        let flush = ContentFlush { volume: &self.volume, disk: &self.disk, failed: &self.failed };
         let (journal, reserve) = (&mut self.journal, &mut self.reserve);
         let frees_room = items.iter().any(|item| matches!(item.change, Change::Remove(_) | Change::RemoveFolder(_)));
         let mut write = || write_intents(journal, reserve, &intents, &rows, must_settle, frees_room);
-        let (lost, written) = if contents.is_empty() || !flush.is_wanted {
+        let (lost, written) = if contents.is_empty() || self.durability == Durability::None {
             (Vec::new(), write())
         } else {
-            std::thread::scope(|scope| {
-                let flushing = scope.spawn(|| flush.run(&contents));
-                let written = write();
-                let lost = flushing.join().unwrap_or_else(|_| {
-                    fail(&self.failed, "the flush itself failed by a bug");
-                    Vec::new()
-                });
-                (lost, written)
-            })
+            flush.run_beside(&contents, write)
         };
         if let Err(error) = &written {
             if !matches!(error, StorageError::System(Errno::NOSPC)) {
@@ -300,11 +302,7 @@ impl Worker {
         if self.durability == Durability::None || things.is_empty() {
             return;
         }
-        let flushed = if things.len() > FLUSH_EACH_MAX {
-            self.disk.flush_all(&self.volume)
-        } else {
-            things.iter().try_for_each(|thing| self.disk.flush(*thing))
-        };
+        let flushed = flush_things(&self.disk, &self.volume, things);
         if let Err(error) = flushed {
             fail(&self.failed, error);
         }
@@ -333,8 +331,8 @@ impl Worker {
                 && let Some(upload) = &publication.upload
             {
                 match &item.result {
-                    Ok(()) => self.unfinished.finish(upload, &publication.place),
-                    Err(error) => self.unfinished.take_back(upload, &publication.place, error),
+                    Ok(()) => self.unfinished.finish(upload, result.clone()),
+                    Err(error) => self.unfinished.take_back(upload, error),
                 }
             }
             if let Some(answer) = item.answer.take() {
@@ -347,19 +345,18 @@ impl Worker {
     /// Writes the outcomes down.
     fn conclude(&mut self, items: Vec<Item>) {
         let (mut outcomes, mut rows, mut unhashed) = (Vec::new(), Vec::new(), Vec::new());
-        for Item { change, intent, result, .. } in items {
-            if let (Ok(()), Change::Publish(publication)) = (&result, &change) {
-                if publication.upload.is_some() {
-                    rows.push(RowChange::Gone(publication.stage.number()));
-                }
-                if let (Some(intent), None) = (&intent, publication.hash) {
-                    unhashed.push((intent.record.seq, publication.stage.clone()));
-                }
+        for Item { change, author, intent, result, .. } in items {
+            self.remember_unclean(&change, author, result.is_ok());
+            if let (Ok(()), Change::Publish(Publication { stage, upload: Some(_), .. })) = (&result, &change) {
+                rows.push(RowChange::Gone(stage.number()));
             }
             let Some(Intent { mut record, .. }) = intent else { continue };
             outcomes.push(match result {
                 Ok(()) => {
                     change.observe(&mut record);
+                    if let Change::Publish(Publication { hash: None, stage, .. }) = &change {
+                        unhashed.push(Unhashed { record: record.clone(), stage: stage.clone() });
+                    }
                     Outcome::Done(record)
                 }
                 Err(_) => Outcome::Aborted(record.seq),

@@ -4,6 +4,8 @@
 //! seen every crash that this program can suffer. It decides nothing.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, Result};
@@ -15,8 +17,11 @@ use super::root::{NewAttributes, proc_path, set_attributes};
 /// The way to the disk. Copies of it are the same one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
+    /// Whether a flush of everything has met a full disk. Whose bytes those were it does not tell, and it tells it once:
+    /// from then on each file is asked.
+    is_short: Arc<AtomicBool>,
     #[cfg(test)]
-    pub(super) faults: std::sync::Arc<super::faults::Faults>,
+    pub(super) faults: Arc<super::faults::Faults>,
 }
 
 impl Disk {
@@ -60,6 +65,12 @@ impl Disk {
     pub(super) fn write(&self, file: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
         self.step("write")?;
         file_content::write_at(file, data, offset)
+    }
+
+    /// Writes all of the data at the end, wherever that is by then.
+    pub(super) fn append(&self, file: BorrowedFd<'_>, data: &[u8]) -> Result<()> {
+        self.step("write")?;
+        file_content::append(file, data)
     }
 
     /// Cuts or grows a file.
@@ -118,12 +129,20 @@ impl Disk {
 
     /// Flushes the whole file system.
     pub(super) fn flush_all(&self, volume: &OwnedFd) -> Result<()> {
-        self.step("syncfs")?;
-        rustix::fs::syncfs(volume)
+        let flushed = self.step("syncfs").and_then(|()| rustix::fs::syncfs(volume));
+        if matches!(flushed, Err(Errno::NOSPC | Errno::DQUOT)) {
+            self.is_short.store(true, Ordering::Relaxed);
+        }
+        flushed
     }
 
-    /// Flushes one thing. A thing opened only as a path (a link, a file without read permission) is flushed by way of
-    /// another descriptor where there can be one, else with the folder that holds it.
+    /// Whether a flush of everything tells all that must be known.
+    pub(super) fn can_flush_all(&self) -> bool {
+        !self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Flushes one thing. A thing opened only as a path is flushed by way of another descriptor; where there can be none
+    /// (a link, a file without read permission) that is `EBADF`, and only a flush of everything helps.
     pub(super) fn flush(&self, thing: BorrowedFd<'_>) -> Result<()> {
         self.step("fsync")?;
         match rustix::fs::fsync(thing) {
@@ -131,7 +150,7 @@ impl Disk {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 match rustix::fs::openat(rustix::fs::CWD, proc_path(thing), flags, Mode::empty()) {
                     Ok(file) => rustix::fs::fsync(&file),
-                    Err(_) => Ok(()),
+                    Err(_) => Err(Errno::BADF),
                 }
             }
             result => result,

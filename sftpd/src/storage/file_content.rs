@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// Reads until the buffer is full or the file ends: a short answer in the middle of a file makes clients start over.
 pub fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
@@ -34,14 +34,23 @@ pub fn write_at(file: BorrowedFd<'_>, data: &[u8], offset: u64) -> rustix::io::R
     Ok(())
 }
 
+/// Writes all of the data at the end of the file, also while others do so.
+pub fn append(file: BorrowedFd<'_>, data: &[u8]) -> rustix::io::Result<()> {
+    let mut written = 0;
+    while let Some(rest) = data.get(written..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwritev2(file, &[std::io::IoSlice::new(rest)], 0, ReadWriteFlags::APPEND) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => written += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// The size of a file: where appending goes on.
 pub fn end_of(file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
     Ok(rustix::fs::fstat(file)?.st_size as u64)
-}
-
-/// Cuts a file or fills it up with zeros.
-pub fn truncate(file: BorrowedFd<'_>, size: u64) -> rustix::io::Result<()> {
-    rustix::fs::ftruncate(file, size)
 }
 
 /// Reads a whole small file.

@@ -1,11 +1,39 @@
 //! A folder being listed: entries with attributes, each exactly once, read on as the client asks for more.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir};
+use rustix::fs::{AtFlags, Dir, StatxFlags};
 use rustix::io::Errno;
 
 use super::{Attributes, Result};
+
+/// What tells a folder from every other, also from a later one: the system gives the inode number of a folder that was
+/// removed to the next one that is made, but never with the same time of birth. Where the file system does not know
+/// that time it is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FolderId {
+    pub(super) inode: u64,
+    pub(super) born_ns: i64,
+}
+
+impl FolderId {
+    /// An open folder's.
+    pub(super) fn of(folder: BorrowedFd<'_>) -> Result<FolderId> {
+        FolderId::look(folder, b"", AtFlags::EMPTY_PATH)
+    }
+
+    /// That of a folder in another one.
+    pub(super) fn at(folder: BorrowedFd<'_>, name: &[u8]) -> Result<FolderId> {
+        FolderId::look(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn look(folder: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> Result<FolderId> {
+        let found = rustix::fs::statx(folder, name, flags, StatxFlags::INO | StatxFlags::BTIME)?;
+        let born = Some(found.stx_btime).filter(|_| found.stx_mask & StatxFlags::BTIME.bits() != 0);
+        let born_ns = born.map_or(0, |time| time.tv_sec.saturating_mul(1_000_000_000) + i64::from(time.tv_nsec));
+        Ok(FolderId { inode: found.stx_ino, born_ns })
+    }
+}
 
 /// One entry of a folder.
 #[derive(Clone, Debug)]
@@ -32,6 +60,11 @@ impl Folder {
     /// Device and inode of the folder.
     pub fn identity(&self) -> Result<(u64, u64)> {
         Ok(Attributes::of(&rustix::fs::fstat(&self.folder)?).identity)
+    }
+
+    /// What tells it from every other folder, also from a later one.
+    pub fn id(&self) -> Result<FolderId> {
+        FolderId::of(self.folder.as_fd())
     }
 
     /// Attributes of the folder itself.

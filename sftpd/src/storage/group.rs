@@ -27,6 +27,8 @@ pub(super) struct Group {
     /// Who waits for the end of the run.
     pub stop: Option<Answer>,
     concerned: Footprint,
+    /// Whether a folder moves: with everything in it, however deep.
+    moves_a_folder: bool,
 }
 
 /// What a change concerns.
@@ -50,7 +52,7 @@ impl Footprint {
             | Change::RemoveFolder(place)
             | Change::MakeLink(place, _) => vec![place],
             Change::Rename { from, to, .. } | Change::HardLink { from, to } => vec![from, to],
-            Change::SetAttributes(thing, _) | Change::Dirty(thing) | Change::Clean(thing) => {
+            Change::SetAttributes(thing, _) | Change::Dirty(thing, _) | Change::Clean(thing) => {
                 footprint.inodes.extend(rustix::fs::fstat(thing).ok().map(|stat| stat.st_ino));
                 Vec::new()
             }
@@ -115,11 +117,12 @@ impl Group {
     /// Takes a change in, or gives it back.
     fn take_in(&mut self, change: Change, author: Option<Arc<str>>, answer: Answer) -> Option<Job> {
         let footprint = Footprint::of(&change);
-        // A folder takes along everything in it, however deep.
-        let must_be_alone = change.moves_a_folder() || self.items.iter().any(|(other, ..)| other.moves_a_folder());
+        let moves_a_folder = change.moves_a_folder();
+        let must_be_alone = moves_a_folder || self.moves_a_folder;
         if !self.items.is_empty() && (must_be_alone || footprint.meets(&self.concerned)) {
             return Some(Job::Change(change, author, answer));
         }
+        self.moves_a_folder = moves_a_folder;
         self.concerned.add(footprint);
         self.items.push((change, author, answer));
         None

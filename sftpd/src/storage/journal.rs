@@ -33,9 +33,9 @@ const SCHEMA: &str = "
         target BLOB, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, mode INTEGER, hash TEXT,
         stage INTEGER, replaces INTEGER NOT NULL DEFAULT 0, outcome TEXT);
     CREATE INDEX IF NOT EXISTS undecided ON journal (seq) WHERE outcome IS NULL;
-    CREATE TABLE IF NOT EXISTS upload (
-        number INTEGER PRIMARY KEY, account TEXT NOT NULL, folder INTEGER NOT NULL, name BLOB NOT NULL,
-        overwrites INTEGER NOT NULL, arrived_bytes INTEGER, durable_bytes INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE IF NOT EXISTS unfinished (
+        number INTEGER PRIMARY KEY, account TEXT NOT NULL, folder INTEGER NOT NULL, folder_born_ns INTEGER NOT NULL,
+        name BLOB NOT NULL, arrived_bytes INTEGER, durable_bytes INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE IF NOT EXISTS acknowledged (
         standby TEXT PRIMARY KEY, seq INTEGER NOT NULL, time_ms INTEGER NOT NULL) WITHOUT ROWID;
     PRAGMA user_version = 1;";
@@ -72,6 +72,8 @@ pub(super) struct Journal {
     is_durable: bool,
     /// Whether SQLite waits for the disk now.
     waits: Option<bool>,
+    /// Whether something was written for which SQLite has not waited: an empty transaction would not do so either.
+    is_owed_a_flush: bool,
     disk: Disk,
 }
 
@@ -90,6 +92,7 @@ impl Journal {
     /// Opens the journal, making it where it is missing. `is_durable` says whether intents wait for the disk.
     pub(super) fn open(state: &Path, is_durable: bool, disk: Disk) -> anyhow::Result<Opened> {
         let path = path(state);
+        only_for_us(&path).with_context(|| format!("the journal {} cannot be used", path.display()))?;
         let open = || -> rusqlite::Result<Opened> {
             let db = Connection::open(&path)?;
             db.busy_timeout(BUSY_TIMEOUT)?;
@@ -100,7 +103,8 @@ impl Journal {
             let newest: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))?;
             let (epoch, boot) = (meta(&db, "epoch")?, meta(&db, "boot")?);
             let was_clean = epoch.is_none() || meta(&db, "clean")?.as_deref() == Some("1");
-            let journal = Journal { db, next: next.max(newest) + 1, is_durable, waits: None, disk };
+            let next = next.max(newest) + 1;
+            let journal = Journal { db, next, is_durable, waits: None, is_owed_a_flush: true, disk };
             Ok(Opened { journal, epoch, was_clean, boot })
         };
         let opened = open().with_context(|| format!("the journal {} cannot be used", path.display()))?;
@@ -156,7 +160,12 @@ impl Journal {
     pub(super) fn write(&mut self, intents: &[Intent], rows: &[RowChange]) -> rusqlite::Result<()> {
         self.step("journal")?;
         self.synchronous(self.is_durable)?;
+        let is_owed_a_flush = std::mem::replace(&mut self.is_owed_a_flush, true);
         let transaction = self.db.transaction()?;
+        if intents.is_empty() && (is_owed_a_flush || !rows.is_empty()) {
+            // Rows may change nothing, and a transaction that changes nothing makes nothing durable.
+            transaction.execute("INSERT OR REPLACE INTO meta VALUES ('settled', random())", [])?;
+        }
         for intent in intents {
             insert(&transaction, intent)?;
         }
@@ -164,6 +173,7 @@ impl Journal {
             change_row(&transaction, row)?;
         }
         transaction.commit()?;
+        self.is_owed_a_flush = !self.is_durable;
         self.step("journal")
     }
 
@@ -208,8 +218,9 @@ impl Journal {
         statement.execute(params![hash, seq]).map(drop)
     }
 
-    /// Removes records that every standby has, and those past `rows_max`; `at_most` at once, so that nobody waits.
-    pub(super) fn forget_old(&mut self, rows_max: u64, at_most: u64) -> rusqlite::Result<()> {
+    /// Removes records that every standby has, and those past `rows_max`; `at_most` at once, so that nobody waits. Gives
+    /// their number.
+    pub(super) fn forget_old(&mut self, rows_max: u64, at_most: u64) -> rusqlite::Result<u64> {
         let needed: Option<u64> = self.db.query_row("SELECT min(seq) FROM acknowledged", [], |row| row.get(0))?;
         let by_age = self.last_seq().saturating_sub(rows_max);
         let up_to = needed.unwrap_or(0).max(by_age);
@@ -220,11 +231,13 @@ impl Journal {
             [up_to, at_most],
             |row| row.get(0),
         )?;
+        let mut removed = 0;
         if let Some(dropped) = dropped {
-            transaction.execute("DELETE FROM journal WHERE seq <= ?", [dropped])?;
+            removed = transaction.execute("DELETE FROM journal WHERE seq <= ?", [dropped])? as u64;
             set_meta(&transaction, "dropped", &dropped.to_string())?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(removed)
     }
 
     /// Intents without outcome, in order.
@@ -237,6 +250,7 @@ impl Journal {
     }
 
     fn synchronous(&mut self, is_durable: bool) -> rusqlite::Result<()> {
+        self.is_owed_a_flush |= !is_durable;
         if self.waits != Some(is_durable) {
             self.db.pragma_update(None, "synchronous", if is_durable { "FULL" } else { "NORMAL" })?;
             self.waits = Some(is_durable);
@@ -255,6 +269,14 @@ impl Journal {
             rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)
         })
     }
+}
+
+/// Makes a file that nobody else may read, where it is missing: it tells what partners do. What SQLite puts beside it
+/// gets the same mode.
+fn only_for_us(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// Whether the journal's disk has no room.

@@ -9,6 +9,7 @@ mod folder;
 mod root;
 
 mod arrival;
+mod in_place;
 mod stage;
 mod unfinished;
 mod upload;
@@ -31,8 +32,9 @@ mod mounted;
 mod volume;
 
 pub use change::Change;
-pub use folder::{Folder, FolderEntry};
-pub use root::{Attributes, FileKind, NewAttributes, Place, Root, attributes_of, set_attributes as set_attributes_now};
+pub use folder::{Folder, FolderEntry, FolderId};
+pub use in_place::InPlace;
+pub use root::{Attributes, FileKind, NewAttributes, Place, Root, attributes_of};
 pub use stage::Stage;
 pub use upload::Opening;
 pub use usage::Quota;

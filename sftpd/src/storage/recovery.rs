@@ -4,12 +4,13 @@
 //! At most one group is undecided, and none of it was acknowledged unless it had happened. A change is made only if the
 //! object it names is still at its source, so doing this twice does no more than doing it once.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use pair::record::{Operation, Record, VolumePath};
 use pair::volume::PRIVATE_FOLDER;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use super::arrival::to_be_shown;
@@ -17,13 +18,13 @@ use super::change::note_stat;
 use super::disk::Disk;
 use super::file_content::read_at;
 use super::journal::{Intent, Journal, Outcome, RowChange, UploadRow};
-use super::stage::{is_ours, name_of, number_of};
-use super::{Durability, Folder, Result, Stage};
+use super::stage::{Stages, is_ours, name_of, number_of};
+use super::{Durability, Folder, Result};
 
 /// The folders that recovery works in.
 pub(super) struct Recovery<'a> {
     pub volume: &'a OwnedFd,
-    pub stages: &'a OwnedFd,
+    pub stages: &'a Arc<Stages>,
     pub disk: &'a Disk,
     pub durability: Durability,
     /// Whether the system itself has stopped since: then only what was flushed is on the disk for certain.
@@ -83,7 +84,7 @@ impl Recovery<'_> {
                 is_it(&here)
                     || (self.is_whole(intent)? && {
                         let stage = name_of(intent.stage.unwrap_or_default());
-                        disk.rename((self.stages, stage.as_bytes()), (&folder, &name), intent.replaces)?;
+                        disk.rename((self.stages.folder(), stage.as_bytes()), (&folder, &name), intent.replaces)?;
                         true
                     })
             }
@@ -153,7 +154,7 @@ impl Recovery<'_> {
             return Ok(false);
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.stages, name_of(stage), flags, Mode::empty())?;
+        let file = rustix::fs::openat(self.stages.folder(), name_of(stage), flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&file)?;
         if Some(stat.st_ino) != intent.record.inode || Some(stat.st_size as u64) != intent.record.size {
             return Ok(false);
@@ -163,24 +164,25 @@ impl Recovery<'_> {
 
     /// The uploads that can be continued. Stages that nobody remembers go.
     pub(super) fn uploads(&self, journal: &mut Journal) -> anyhow::Result<Vec<UploadRow>> {
-        let (mut kept, mut changes) = (Vec::new(), Vec::new());
+        let (mut kept, mut known, mut changes) = (Vec::new(), HashSet::new(), Vec::new());
         for row in journal.uploads()? {
             let number = row.number;
-            changes.push(match self.cut_to_what_is_certain(&row)? {
-                Some(bytes) => {
-                    kept.push(row);
-                    RowChange::Arrived { number, bytes: Some(bytes) }
-                }
-                None => RowChange::Gone(number),
-            });
+            let Some(bytes) = self.cut_to_what_is_certain(&row)? else {
+                changes.push(RowChange::Gone(number));
+                continue;
+            };
+            changes.push(RowChange::Arrived { number, bytes: Some(bytes) });
+            // No later start may believe more.
+            changes.push(RowChange::Durable { number, bytes: row.durable_bytes.min(bytes) });
+            known.insert(number);
+            kept.push(row);
         }
         journal.decide(&[], &changes)?;
-        let mut folder = Folder::new(self.stages.try_clone()?)?;
+        let mut folder = Folder::new(self.stages.folder().try_clone()?)?;
         while let Some(entry) = folder.next_entry()? {
-            let number = number_of(&entry.name);
-            let is_known = kept.iter().any(|row| Some(row.number) == number);
+            let is_known = number_of(&entry.name).is_some_and(|number| known.contains(&number));
             if is_ours(&entry.name) && !is_known {
-                self.disk.unlink(self.stages, &entry.name)?;
+                self.disk.unlink(self.stages.folder(), &entry.name)?;
             }
         }
         Ok(kept)
@@ -189,26 +191,37 @@ impl Recovery<'_> {
     /// Cuts an upload to what is there for certain, and says how much that is; none where it cannot be gone on with.
     fn cut_to_what_is_certain(&self, row: &UploadRow) -> Result<Option<u64>> {
         let name = name_of(row.number);
-        let Some(stat) = stat_of(self.stages, name.as_bytes())? else {
-            if !(self.is_new_boot && row.overwrites) {
+        let Some(stat) = stat_of(self.stages.folder(), name.as_bytes())? else {
+            if !self.is_new_boot {
                 return Ok(None);
             }
-            // Its bytes are lost, but its client must not be shown the size of the file that it was to replace.
-            self.disk.create(self.stages, name.as_bytes(), 0o644)?;
+            // Its bytes are lost, but its client must not be shown the size of a file that it was to replace.
+            self.disk.create(self.stages.folder(), name.as_bytes(), 0o644)?;
             return Ok(Some(0));
         };
         let size = stat.st_size as u64;
         let known = match row.arrived_bytes {
             _ if self.is_new_boot => to_be_shown(row.durable_bytes),
             Some(arrived) => arrived,
-            None => to_be_shown(size),
+            None => to_be_shown(self.size_before_a_hole(row.number, size)?),
         };
         if known < size {
-            let stages = Arc::new(self.stages.try_clone().map_err(|_| Errno::MFILE)?);
-            let stage = Stage::open(self.disk.clone(), stages, row.number)?;
-            self.disk.truncate(stage.file(), known)?;
+            self.disk.truncate(self.stages.open(row.number)?.file(), known)?;
         }
         Ok(Some(known.min(size)))
+    }
+
+    /// The size of a stage as far as it has no hole: of a gap that has just come nothing may be noted yet. In its last
+    /// block before the hole it is unknown where the gap began.
+    fn size_before_a_hole(&self, number: u64, size: u64) -> Result<u64> {
+        let stage = self.stages.open(number)?;
+        let hole = match rustix::fs::seek(stage.file(), SeekFrom::Hole(0)) {
+            Ok(hole) => hole,
+            // An empty file has no place for one, and some file systems know of none.
+            Err(_) => size,
+        };
+        let block = rustix::fs::fstat(stage.file())?.st_blksize.max(0) as u64;
+        Ok(if hole < size { hole.saturating_sub(block) } else { size })
     }
 }
 

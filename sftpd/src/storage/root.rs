@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, Timespec, Times
 use rustix::io::Errno;
 
 use super::Result;
-use super::folder::Folder;
+use super::folder::{Folder, FolderId};
 
 /// Links that one path may lead through, as in Linux itself.
 const LINKS_MAX: usize = 40;
@@ -97,6 +97,11 @@ impl Place {
     /// What stands there now; links are not followed.
     pub fn attributes(&self) -> Result<Attributes> {
         Ok(Attributes::of(&rustix::fs::statat(&*self.folder, self.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    /// What tells the folder that stands there from every other.
+    pub fn id(&self) -> Result<FolderId> {
+        FolderId::at(self.folder.as_fd(), &self.name)
     }
 
     /// Device and inode of the folder.
@@ -313,9 +318,8 @@ pub fn attributes_of(thing: BorrowedFd<'_>) -> Result<Attributes> {
     Ok(Attributes::of(&rustix::fs::fstat(thing)?))
 }
 
-/// Sets attributes of an open thing at once, also of one opened only as a path. For an unpublished upload; what clients
-/// can see is changed by [`super::Change::SetAttributes`].
-pub fn set_attributes(thing: BorrowedFd<'_>, new: &NewAttributes) -> Result<()> {
+/// Sets attributes of an open thing at once, also of one opened only as a path.
+pub(super) fn set_attributes(thing: BorrowedFd<'_>, new: &NewAttributes) -> Result<()> {
     let kind = Attributes::of(&rustix::fs::fstat(thing)?).kind;
     if kind == FileKind::Other {
         return Err(Errno::PERM.into());

@@ -1,110 +1,57 @@
-//! The unfinished uploads of all accounts: one per account and path, found by the folder's inode and the name.
+//! The unfinished uploads of all accounts: one per account and path, found by what tells its folder from every other,
+//! and the name.
 //!
 //! Always holds: only the account that began an upload finds it; it stays when its connection dies and when the daemon
-//! does, until it is finished, removed, replaced, or old. An upload that nobody writes holds no descriptor.
+//! does, until it is finished, removed, replaced, or old. An upload that nobody writes holds no descriptor. Whatever
+//! finds an upload in order to change it does so under one lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::arrival::Arrival;
-use super::disk::{self, Disk};
-use super::journal::{RowChange, UploadRow};
-use super::notes::Notes;
-use super::stage::{Stage, name_of};
-use super::upload::{Opening, Upload, key_of};
-use super::usage::{Charge, Names, Quota};
+use super::journal::RowChange;
+use super::upload::{Beginning, Keeping, Opening, Phase, State, Upload, size_is_not_settable};
 use super::writer::Writer;
-use super::{Attributes, NewAttributes, Place, Result, StorageError};
+use super::{Attributes, FolderId, NewAttributes, Place, Result, StorageError};
+
+mod entry;
+mod left;
+
+use entry::{Entry, Found, Key, Left, key_of};
 
 /// Unfinished uploads that one account may leave behind; past it the first by folder and name goes.
 const LEFT_MAX: usize = 10_000;
 
-type Key = (u64, Vec<u8>);
-
-/// An unfinished upload.
-#[derive(Clone, Debug)]
-enum Entry {
-    /// Somebody writes it.
-    Live(Arc<Upload>),
-    /// Nobody does: the number of its stage, and what it adds to a folder with a quota.
-    Left(u64, Option<Arc<Mutex<Option<Charge>>>>),
-}
-
-/// The entry of an upload that nobody writes any more.
-fn left(upload: &Upload) -> Entry {
-    let charge = upload.take_charge().map(|charge| Arc::new(Mutex::new(Some(charge))));
-    Entry::Left(upload.stage.number(), charge)
-}
-
-fn take(charge: &Arc<Mutex<Option<Charge>>>) -> Option<Charge> {
-    charge.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-impl Entry {
-    fn is_publishing(&self) -> bool {
-        matches!(self, Entry::Live(upload) if upload.is_publishing())
-    }
+/// Who may continue an upload.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByWhom {
+    /// Every connection of its account.
+    Anybody,
+    /// The connection that writes it.
+    ItsConnection,
 }
 
 /// All unfinished uploads.
 #[derive(Debug)]
 pub(super) struct Unfinished {
-    disk: Disk,
-    stages: Arc<OwnedFd>,
-    notes: Notes,
+    keeping: Keeping,
     // Held for a few system calls on one file, never across an await. Before any upload's own lock.
     entries: Mutex<HashMap<Arc<str>, BTreeMap<Key, Entry>>>,
 }
 
 impl Unfinished {
-    pub(super) fn new(disk: Disk, stages: Arc<OwnedFd>, notes: Notes) -> Arc<Unfinished> {
-        Arc::new(Unfinished { disk, stages, notes, entries: Mutex::default() })
+    pub(super) fn new(keeping: Keeping) -> Arc<Unfinished> {
+        Arc::new(Unfinished { keeping, entries: Mutex::default() })
+    }
+
+    pub(super) fn keeping(&self) -> &Keeping {
+        &self.keeping
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, BTreeMap<Key, Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in what an earlier run has left.
-    pub(super) fn restore(&self, rows: Vec<UploadRow>) {
-        let mut entries = self.lock();
-        for row in rows {
-            entries
-                .entry(row.account.into())
-                .or_default()
-                .insert((row.folder, row.name), Entry::Left(row.number, None));
-        }
-    }
-
-    /// The names of those that are counted nowhere yet: an earlier run, or a session without a quota, has left them.
-    pub(super) fn uncounted(&self) -> Names {
-        let mut names = Names::new();
-        for ((folder, name), entry) in self.lock().values().flatten() {
-            if matches!(entry, Entry::Left(_, None)) {
-                names.entry(*folder).or_default().push(name.clone());
-            }
-        }
-        names
-    }
-
-    /// Counts what is under these names; each will replace a file of so many bytes.
-    pub(super) fn count_in(&self, quota: &Quota, names: &HashMap<Key, u64>) {
-        let mut entries = self.lock();
-        for own in entries.values_mut() {
-            for (key, replaced) in names {
-                if let Some(Entry::Left(number, charge @ None)) = own.get_mut(key)
-                    && let Ok(found) = disk::look(&self.stages, name_of(*number).as_bytes())
-                {
-                    let counted = Charge::of(quota.clone(), *replaced, found.size);
-                    *charge = Some(Arc::new(Mutex::new(Some(counted))));
-                }
-            }
-        }
     }
 
     /// Whether an account has any: most have none, and then no path is looked up twice.
@@ -112,246 +59,294 @@ impl Unfinished {
         self.lock().get(account).is_some_and(|own| !own.is_empty())
     }
 
-    fn find(&self, account: &str, place: &Place) -> Option<(Key, Entry)> {
+    fn find(&self, account: &str, place: &Place) -> Option<Found> {
         if !self.has_any(account) {
             return None;
         }
         let key = key_of(place).ok()?;
-        let entry = self.lock().get(account)?.get(&key)?.clone();
-        Some((key, entry))
+        Some(self.lock().get(account)?.get(&key)?.found())
     }
 
     /// What an account sees in place of what stands there.
     pub(super) fn attributes(&self, account: &str, connection: u64, place: &Place) -> Option<Attributes> {
-        let (_, entry) = self.find(account, place)?;
-        self.attributes_of(&entry, connection)
+        let found = self.find(account, place)?;
+        self.attributes_of(&found, connection)
     }
 
-    fn attributes_of(&self, entry: &Entry, connection: u64) -> Option<Attributes> {
-        match entry {
-            Entry::Live(upload) => upload.attributes(connection).ok(),
-            Entry::Left(number, _) => disk::look(&self.stages, name_of(*number).as_bytes()).ok(),
+    fn attributes_of(&self, found: &Found, connection: u64) -> Option<Attributes> {
+        match found {
+            Found::Live(upload) => upload.attributes(connection).ok(),
+            Found::Left { number, bytes_max } => {
+                let found = self.keeping.stages.look(*number).ok()?;
+                Some(Attributes { size: found.size.min(*bytes_max), ..found })
+            }
+        }
+    }
+
+    /// Whether an account has an unfinished upload there. Refused as by [`Unfinished::discard`].
+    pub(super) fn is_there(&self, account: &str, place: &Place) -> Result<bool> {
+        match self.find(account, place) {
+            Some(Found::Live(upload)) if upload.lock().phase != Phase::Open => Err(is_being_completed()),
+            found => Ok(found.is_some()),
         }
     }
 
     /// The unfinished uploads in a folder, as its account sees them.
-    pub(super) fn in_folder(&self, account: &str, connection: u64, folder: u64) -> Vec<(Vec<u8>, Attributes)> {
-        let found: Vec<(Vec<u8>, Entry)> = match self.lock().get(account) {
-            None => return Vec::new(),
+    pub(super) fn in_folder(&self, account: &str, connection: u64, folder: FolderId) -> BTreeMap<Vec<u8>, Attributes> {
+        let found: Vec<(Vec<u8>, Found)> = match self.lock().get(account) {
+            None => return BTreeMap::new(),
             Some(own) => own
                 .range((folder, Vec::new())..)
-                .take_while(|((inode, _), _)| *inode == folder)
-                .map(|((_, name), entry)| (name.clone(), entry.clone()))
+                .take_while(|((other, _), _)| *other == folder)
+                .map(|((_, name), entry)| (name.clone(), entry.found()))
                 .collect(),
         };
-        let shown = |(name, entry)| Some((name, self.attributes_of(&entry, connection)?));
+        let shown = |(name, found)| Some((name, self.attributes_of(&found, connection)?));
         found.into_iter().filter_map(shown).collect()
     }
 
     /// The file of an upload that this very connection writes, for reading.
     pub(super) fn reader(&self, account: &str, connection: u64, place: &Place) -> Option<Arc<OwnedFd>> {
         match self.find(account, place)? {
-            (_, Entry::Live(upload)) => upload.reader(connection),
-            (_, Entry::Left(..)) => None,
+            Found::Live(upload) => upload.reader(connection),
+            Found::Left { .. } => None,
         }
     }
 
-    /// Continues an upload, if there is one.
-    pub(super) fn resume(self: &Arc<Self>, opening: &Opening) -> Result<Option<Writer>> {
+    /// Continues an upload, if there is one. `by_whom` says who may: a handle that was opened long ago must not take over
+    /// what a newer connection has begun.
+    pub(super) fn resume(self: &Arc<Self>, opening: &Opening, by_whom: ByWhom) -> Result<Option<Writer>> {
         let key = key_of(&opening.place)?;
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(&opening.account).and_then(|own| own.get_mut(&key)) else {
-            return Ok(None);
-        };
+        let Some(own) = entries.get_mut(&opening.account) else { return Ok(None) };
+        let Some(entry) = own.get_mut(&key) else { return Ok(None) };
+        let is_shared = matches!(entry, Entry::Live(upload) if upload.is_written_by(opening.connection));
+        if by_whom == ByWhom::ItsConnection && !is_shared {
+            let sentence = "a newer connection of this account has taken this upload over";
+            return Err(StorageError::Refused(sentence.into()));
+        }
+        let was_left = matches!(entry, Entry::Left(_));
         let upload = match entry {
-            // A new upload comes behind it; one that would go on with it comes too early.
-            Entry::Live(upload) if upload.is_publishing() && opening.truncate => return Ok(None),
-            Entry::Live(upload) if upload.is_publishing() => {
-                return Err(StorageError::Refused("the upload of this file is just being completed: try again".into()));
-            }
             Entry::Live(upload) => upload.clone(),
-            Entry::Left(number, charge) => {
-                let stage = match Stage::open(self.disk.clone(), self.stages.clone(), *number) {
-                    Err(StorageError::System(Errno::NOENT)) => {
-                        entries.get_mut(&opening.account).and_then(|own| own.remove(&key));
-                        return Ok(None);
-                    }
-                    stage => stage?,
-                };
-                let size = super::attributes_of(stage.file())?.size;
-                let upload = Upload::new(opening, stage, Arrival::with(size), self.notes.clone(), true);
-                upload.give_charge(charge.as_ref().and_then(take));
-                upload
-            }
+            Entry::Left(left) => match self.wake(opening, left) {
+                Err(StorageError::System(Errno::NOENT)) => {
+                    self.keeping.notes.note(RowChange::Gone(left.number));
+                    own.remove(&key);
+                    return Ok(None);
+                }
+                upload => upload?,
+            },
         };
-        let writer = upload.admit(opening, self)?;
-        *entry = Entry::Live(upload);
-        Ok(Some(writer))
+        match upload.admit(opening, self) {
+            Ok(Some(mut writer)) => {
+                // What was noted when it was left may not be on the disk yet.
+                writer.must_settle |= was_left;
+                *entry = Entry::Live(upload);
+                Ok(Some(writer))
+            }
+            // A new upload comes behind it; one that would go on with it comes too early.
+            Ok(None) if opening.truncate => Ok(None),
+            Ok(None) => Err(is_being_completed()),
+            Err(error) => {
+                if !upload.is_live() {
+                    *entry = Entry::left(&upload);
+                }
+                Err(error)
+            }
+        }
     }
 
-    /// Takes a new upload in. One that began meanwhile under the same key is replaced, as by a newer connection.
-    pub(super) fn begin(self: &Arc<Self>, opening: &Opening, upload: Arc<Upload>) -> Result<Writer> {
+    /// Opens an upload that nobody writes.
+    fn wake(&self, opening: &Opening, left: &mut Left) -> Result<Arc<Upload>> {
+        let stage = self.keeping.stages.open(left.number)?;
+        let size = super::attributes_of(stage.file())?.size;
+        if size > left.bytes_max {
+            stage.disk().truncate(stage.file(), left.bytes_max)?;
+        }
+        let beginning = Beginning::Left(size.min(left.bytes_max));
+        let upload = Upload::new(opening, stage, &beginning, self.keeping.clone());
+        upload.give_charge(left.charge.take());
+        Ok(upload)
+    }
+
+    /// Takes a new upload in. One that began meanwhile under the same key is replaced, as by a newer connection; if it is
+    /// of the same connection the two handles share it, and the new one goes.
+    pub(super) fn begin(self: &Arc<Self>, opening: &Opening, upload: &Arc<Upload>) -> Result<Writer> {
         let key = key_of(&opening.place)?;
-        let writer = upload.admit(&Opening { truncate: false, ..opening.clone() }, self)?;
         let mut entries = self.lock();
         let own = entries.entry(opening.account.clone()).or_default();
+        if let Some(Entry::Live(shared)) = own.get(&key)
+            && shared.is_written_by(opening.connection)
+            && let Some(writer) = shared.admit(opening, self)?
+        {
+            upload.remove(opening.connection);
+            return Ok(writer);
+        }
+        let admitted = upload.admit(&Opening { truncate: false, ..opening.clone() }, self)?;
+        let mut writer = admitted.ok_or_else(is_being_completed)?;
+        let mut replaced = Vec::new();
         if own.len() >= LEFT_MAX {
-            let left = own.iter().find(|(_, entry)| matches!(entry, Entry::Left(..))).map(|(key, _)| key.clone());
-            if let Some(entry) = left.and_then(|key| own.remove(&key)) {
-                self.discard_entry(&entry, opening.connection);
-            }
+            let left = own.iter().find(|(_, entry)| matches!(entry, Entry::Left(_))).map(|(key, _)| key.clone());
+            replaced.extend(left.and_then(|key| own.remove(&key)));
         }
-        if let Some(replaced) = own.insert(key, Entry::Live(upload)) {
-            self.discard_entry(&replaced, opening.connection);
-        }
+        replaced.extend(own.insert(key, Entry::Live(upload.clone())));
+        drop(entries);
+        writer.must_settle |= !replaced.is_empty();
+        replaced.into_iter().for_each(|entry| self.forget(entry, opening.connection));
         Ok(writer)
     }
 
-    /// Removes an unfinished upload; tells whether there was one.
-    pub(super) fn discard(&self, account: &str, connection: u64, place: &Place) -> bool {
-        let Some((key, entry)) = self.find(account, place) else {
-            return false;
-        };
-        if entry.is_publishing() {
-            return false;
+    /// Removes an unfinished upload; tells whether there was one. One that is on its way to its name is not removed, nor
+    /// may the caller go on: were it not to get there, the complete file would go.
+    pub(super) fn discard(&self, account: &str, connection: u64, place: &Place) -> Result<bool> {
+        let key = key_of(place)?;
+        let mut entries = self.lock();
+        let Some(own) = entries.get_mut(account) else { return Ok(false) };
+        if matches!(own.get(&key), Some(Entry::Live(upload)) if !upload.remove(connection)) {
+            return Err(is_being_completed());
         }
-        let removed = self.lock().get_mut(account).and_then(|own| own.remove(&key));
-        removed.is_some_and(|entry| {
-            self.discard_entry(&entry, connection);
-            true
-        })
+        let removed = own.remove(&key);
+        if own.is_empty() {
+            entries.remove(account);
+        }
+        drop(entries);
+        Ok(removed.map(|entry| self.forget(entry, connection)).is_some())
     }
 
-    fn discard_entry(&self, entry: &Entry, connection: u64) {
-        let number = match entry {
-            // What is on its way to its name goes there.
-            Entry::Live(upload) if upload.is_publishing() => return,
+    /// What an entry led to is nobody's any more. What is on its way to its name goes there.
+    fn forget(&self, entry: Entry, connection: u64) {
+        match entry {
             Entry::Live(upload) => {
                 upload.remove(connection);
-                upload.stage.number()
             }
-            Entry::Left(number, _) => {
+            Entry::Left(Left { number, .. }) => {
                 // What cannot be removed now is nobody's at the next start, and goes then.
-                let _ = self.disk.unlink(&self.stages, name_of(*number).as_bytes());
-                *number
+                let _ = self.keeping.stages.remove(number);
+                self.keeping.notes.note(RowChange::Gone(number));
             }
-        };
-        self.notes.note(RowChange::Gone(number));
+        }
     }
 
     /// The account gives its unfinished upload another name; tells whether there was one. What it has unfinished under
-    /// the new name is replaced.
+    /// the new name is replaced. Refused as by [`Unfinished::discard`].
     pub(super) fn rename(&self, account: &str, connection: u64, from: &Place, to: &Place) -> Result<bool> {
-        let Some((key, entry)) = self.find(account, from).filter(|(_, entry)| !entry.is_publishing()) else {
-            return Ok(false);
-        };
-        let (folder, name) = key_of(to)?;
-        if key == (folder, name.clone()) {
-            return Ok(true);
-        }
-        self.discard(account, connection, to);
-        let number = match &entry {
-            Entry::Live(upload) => {
-                upload.move_to(to.clone());
-                upload.stage.number()
-            }
-            Entry::Left(number, _) => *number,
-        };
-        if let Some(own) = self.lock().get_mut(account) {
-            own.remove(&key);
-            own.insert((folder, name.clone()), entry);
-        }
-        self.notes.note(RowChange::Moved { number, folder, name });
-        Ok(true)
-    }
-
-    /// Sets attributes of an unfinished upload; tells whether there is one.
-    pub(super) fn set_attributes(&self, account: &str, place: &Place, new: &NewAttributes) -> Result<bool> {
-        match self.find(account, place) {
-            None => return Ok(false),
-            Some((_, entry)) if entry.is_publishing() => return Ok(false),
-            Some((_, Entry::Live(upload))) => upload.set_attributes(new)?,
-            Some((_, Entry::Left(number, charge))) => {
-                let stage = Stage::open(self.disk.clone(), self.stages.clone(), number)?;
-                if let (Some(size), Some(charge)) = (new.size, &charge) {
-                    let mut charge = charge.lock().unwrap_or_else(PoisonError::into_inner);
-                    charge.as_mut().map_or(Ok(()), |charge| charge.set_size(size))?;
-                }
-                self.disk.set_attributes(stage.file(), new)?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// An upload has its name: it is found no more.
-    pub(super) fn finish(&self, upload: &Arc<Upload>, place: &Place) {
-        upload.published(&Ok(()));
-        self.change_own(upload, place, |own, key| {
-            own.remove(&key);
-        });
-    }
-
-    /// Its last handle is gone: it waits for somebody who continues it.
-    pub(super) fn leave(&self, upload: &Arc<Upload>, place: &Place) {
-        self.change_own(upload, place, |own, key| {
-            // A newer connection may have come in between.
-            if !upload.is_live() {
-                own.insert(key, left(upload));
-            }
-        });
-    }
-
-    fn change_own(&self, upload: &Arc<Upload>, place: &Place, change: impl FnOnce(&mut BTreeMap<Key, Entry>, Key)) {
-        let Ok(key) = key_of(place) else { return };
+        let (key, (folder, name)) = (key_of(from)?, key_of(to)?);
         let mut entries = self.lock();
-        let Some(own) = entries.get_mut(&upload.account) else { return };
-        if matches!(own.get(&key), Some(Entry::Live(other)) if Arc::ptr_eq(other, upload)) {
-            change(own, key);
+        let Some(own) = entries.get_mut(account) else { return Ok(false) };
+        match own.get(&key) {
+            None => return Ok(false),
+            Some(_) if key == (folder, name.clone()) => return Ok(true),
+            Some(Entry::Live(upload)) if !upload.move_to(to, (folder, name.clone())) => {
+                return Err(is_being_completed());
+            }
+            Some(Entry::Live(_)) => {}
+            Some(Entry::Left(Left { number, .. })) => {
+                self.keeping.notes.note(RowChange::Moved { number: *number, folder, name: name.clone() });
+            }
         }
-        if own.is_empty() {
-            entries.remove(&upload.account);
+        let moved = own.remove(&key);
+        let replaced = moved.and_then(|entry| own.insert((folder, name), entry));
+        drop(entries);
+        replaced.into_iter().for_each(|entry| self.forget(entry, connection));
+        Ok(true)
+    }
+
+    /// Sets attributes of an unfinished upload; tells whether there is one. Refused as by [`Unfinished::discard`].
+    pub(super) fn set_attributes(
+        &self,
+        account: &str,
+        connection: u64,
+        place: &Place,
+        new: &NewAttributes,
+    ) -> Result<bool> {
+        let key = key_of(place)?;
+        let entries = self.lock();
+        match entries.get(account).and_then(|own| own.get(&key)) {
+            None => Ok(false),
+            Some(Entry::Live(upload)) if !upload.set_attributes(connection, new)? => Err(is_being_completed()),
+            Some(Entry::Live(_)) => Ok(true),
+            Some(Entry::Left(_)) if new.size.is_some() => Err(size_is_not_settable()),
+            Some(Entry::Left(Left { number, .. })) => {
+                let stage = self.keeping.stages.open(*number)?;
+                stage.disk().set_attributes(stage.file(), new)?;
+                Ok(true)
+            }
         }
+    }
+
+    /// An upload has its name: it is found no more. Its publication is answered so.
+    pub(super) fn finish(&self, upload: &Arc<Upload>, answer: Result<()>) {
+        let mut entries = self.lock();
+        upload.published(&Ok(()), answer);
+        take_out(&mut entries, upload);
+    }
+
+    /// Its last handle is gone: it waits for somebody who continues it. A newer connection may have come in between.
+    pub(super) fn leave(&self, upload: &Arc<Upload>) {
+        let mut entries = self.lock();
+        if !upload.is_live()
+            && let Some(entry) = entry_of(&mut entries, upload)
+        {
+            *entry = Entry::left(upload);
+        }
+    }
+
+    /// Removes an upload, but only while it is as `is_so` says.
+    pub(super) fn abandon(&self, upload: &Arc<Upload>, is_so: impl FnOnce(&State) -> bool) -> bool {
+        let mut entries = self.lock();
+        let mut state = upload.lock();
+        if state.phase != Phase::Open || !is_so(&state) {
+            return false;
+        }
+        let connection = state.connection;
+        upload.remove_locked(&mut state, connection);
+        drop(state);
+        take_out(&mut entries, upload);
+        true
     }
 
     /// A publication failed: what has arrived can be continued, unless a newer upload has the place.
-    pub(super) fn take_back(&self, upload: &Arc<Upload>, place: &Place, error: &StorageError) {
-        upload.published(&Err(error.clone()));
-        let Ok(key) = key_of(place) else { return };
+    pub(super) fn take_back(&self, upload: &Arc<Upload>, error: &StorageError) {
+        let Ok(key) = key_of(&upload.lock().place) else { return };
         let mut entries = self.lock();
         let own = entries.entry(upload.account.clone()).or_default();
-        let number = upload.stage.number();
-        let entry = if upload.is_live() { Entry::Live(upload.clone()) } else { left(upload) };
+        upload.published(&Err(error.clone()), Err(error.clone()));
         match own.get(&key) {
-            Some(Entry::Live(newer)) if !Arc::ptr_eq(newer, upload) => {
-                self.discard_entry(&Entry::Live(upload.clone()), 0);
+            Some(entry) if !entry.is(upload) => {
+                upload.remove(0);
             }
-            Some(Entry::Left(newer, _)) if *newer != number => self.discard_entry(&Entry::Live(upload.clone()), 0),
-            _ => drop(own.insert(key, entry)),
+            _ if upload.is_live() => {
+                own.insert(key, Entry::Live(upload.clone()));
+            }
+            _ => {
+                own.insert(key, Entry::left(upload));
+            }
         }
     }
+}
 
-    /// Removes what nobody has written for so long. Gives their number.
-    pub(super) fn expire(&self, age: Duration) -> usize {
-        let now_s = jiff::Timestamp::now().as_second();
-        let is_old = |number: &u64| {
-            let stat = rustix::fs::statat(&*self.stages, name_of(*number), AtFlags::SYMLINK_NOFOLLOW);
-            // The time of the last change of any kind: clients set the other times themselves.
-            stat.is_ok_and(|stat| now_s.saturating_sub(stat.st_ctime) >= age.as_secs() as i64)
-        };
-        let mut entries = self.lock();
-        let mut expired = Vec::new();
-        for own in entries.values_mut() {
-            own.retain(|_, entry| match entry {
-                Entry::Left(number, _) if is_old(number) => {
-                    expired.push(entry.clone());
-                    false
-                }
-                _ => true,
-            });
-        }
-        entries.retain(|_, own| !own.is_empty());
-        drop(entries);
-        expired.iter().for_each(|entry| self.discard_entry(entry, 0));
-        expired.len()
+fn is_being_completed() -> StorageError {
+    StorageError::Refused("the upload of this file is just being completed: try again".into())
+}
+
+/// An upload's entry, if it still has one.
+fn entry_of<'a>(
+    entries: &'a mut HashMap<Arc<str>, BTreeMap<Key, Entry>>,
+    upload: &Arc<Upload>,
+) -> Option<&'a mut Entry> {
+    let key = key_of(&upload.lock().place).ok()?;
+    entries.get_mut(&upload.account)?.get_mut(&key).filter(|entry| entry.is(upload))
+}
+
+/// Takes an upload's entry out, if it still has one.
+fn take_out(entries: &mut HashMap<Arc<str>, BTreeMap<Key, Entry>>, upload: &Arc<Upload>) {
+    if entry_of(entries, upload).is_none() {
+        return;
+    }
+    let Ok(key) = key_of(&upload.lock().place) else { return };
+    let Some(own) = entries.get_mut(&upload.account) else { return };
+    own.remove(&key);
+    if own.is_empty() {
+        entries.remove(&upload.account);
     }
 }

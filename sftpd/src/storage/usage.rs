@@ -88,6 +88,13 @@ impl Quota {
         Err(StorageError::QuotaExceeded { used_bytes: all, quota_bytes: self.bytes_max })
     }
 
+    /// Bytes of complete files, and what unfinished uploads add.
+    #[cfg(test)]
+    pub(super) fn held_for_tests(&self) -> (u64, u64) {
+        let held = self.home.lock();
+        (held.published, held.staged)
+    }
+
     /// A file that is written in place gets another size. Less is never refused.
     pub fn resize_in_place(&self, size: u64, new_size: u64) -> Result<()> {
         let mut held = self.home.lock();

@@ -1,35 +1,37 @@
 //! The volume as a whole: what is checked before it is used, and the doors into it.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pair::node::Node;
-use pair::record::{Epoch, Record};
+use pair::record::Epoch;
 use pair::volume::{Marker, PRIVATE_FOLDER};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::arrival::Arrival;
 use super::change::Change;
 use super::committer::{Committer, Job, Worker};
 use super::disk::Disk;
-use super::journal::{Journal, Reader, RowChange, UploadRow};
+use super::in_place::{InPlace, Writing};
+use super::journal::{Journal, Reader};
 use super::mounted::{FOLDER_FLAGS, check_marker, lock, open_folder, refuse_mounts_inside};
-use super::notes::{self, Notes};
+use super::notes;
 use super::recovery::Recovery;
 use super::reserve::Reserve;
 use super::root::proc_path;
-use super::unfinished::Unfinished;
-use super::upload::{Opening, Upload, key_of};
+use super::stage::Stages;
+use super::unfinished::{ByWhom, Unfinished};
+use super::upload::{Beginning, Keeping, Opening, Upload};
 use super::usage::{Quota, Usages};
 use super::writer::{Publication, Writer};
-use super::{Attributes, NewAttributes, Place, Result, Root, Stage, StorageError};
+use super::{Attributes, FolderId, NewAttributes, Place, Result, Root, Stage, StorageError};
 
 mod start;
+mod told;
 
 use start::{boot_is_new, epoch_of, recover, start_hashing};
 
@@ -52,13 +54,12 @@ const OWN_NAME: &str = "sftpd";
 pub struct Volume {
     path: PathBuf,
     folder: OwnedFd,
-    stages: Arc<OwnedFd>,
+    stages: Arc<Stages>,
     disk: Disk,
+    writing: Arc<Writing>,
     committer: Committer,
-    notes: Notes,
     unfinished: Arc<Unfinished>,
     usages: Arc<Usages>,
-    uploads: AtomicU64,
     marker: Marker,
     epoch: Epoch,
     reader: Reader,
@@ -96,6 +97,7 @@ impl Volume {
         let lock = lock(data, &folder)?;
         let marker = check_marker(data, pair_id, node)?;
         let stages = rustix::fs::openat(&folder, format!("{PRIVATE_FOLDER}/stage"), FOLDER_FLAGS, Mode::empty())?;
+        let stages = Arc::new(Stages::new(disk.clone(), stages));
         let is_durable = durability == Durability::Fsync;
         let mut opened = Journal::open(state, is_durable, disk.clone())?;
         let epoch = epoch_of(node, &opened)?;
@@ -103,10 +105,9 @@ impl Volume {
             Recovery { volume: &folder, stages: &stages, disk: &disk, durability, is_new_boot: boot_is_new(&opened)? };
         let left = recover(&recovery, &mut opened, &epoch)?;
         let journal = opened.journal;
-        let stages = Arc::new(stages);
         let failed = Arc::new(OnceLock::new());
         let (queue, jobs, notes) = notes::queue(failed.clone(), is_durable)?;
-        let unfinished = Unfinished::new(disk.clone(), stages.clone(), notes.clone());
+        let unfinished = Unfinished::new(Keeping { stages: stages.clone(), notes: notes.clone() });
         unfinished.restore(left);
         let (decided, follow) = watch::channel(journal.last_seq());
         let usages = Arc::new(Usages::default());
@@ -121,22 +122,21 @@ impl Volume {
             notes: notes.clone(),
             unfinished: unfinished.clone(),
             decided,
-            failed,
+            failed: failed.clone(),
             owed: Default::default(),
+            unclean: Vec::new(),
             hashing: start_hashing(queue.clone())?,
         };
-        let now_us = jiff::Timestamp::now().as_microsecond() as u64;
+        let writing = Writing::new(queue.clone(), disk.clone(), failed);
         Ok(Arc::new(Volume {
             path: data.to_owned(),
             folder,
             stages,
             disk,
+            writing,
             committer: Committer::start(worker, queue, jobs)?,
-            notes,
             unfinished,
             usages,
-            // Numbers of stages are never used again, also not after a restart.
-            uploads: AtomicU64::new(now_us),
             marker,
             epoch,
             reader: Reader::open(state)?,
@@ -201,37 +201,26 @@ impl Volume {
         if let Some(reason) = self.failure() {
             return Err(StorageError::Refused(reason));
         }
-        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
-        Stage::create(self.disk.clone(), self.stages.clone(), number, mode)
+        self.stages.create(mode)
     }
 
     /// Begins an upload; with `existing`, from that file's content. One that this account has begun there before is
     /// replaced.
-    ///
-    /// Where a complete file has the name, [`Volume::settle`] must come before the answer: after a power failure the
-    /// client must not be shown that file's size, to which it would join the rest of its upload.
     pub fn begin_upload(&self, opening: &Opening, existing: Option<(&OwnedFd, &Attributes)>) -> Result<Writer> {
         let stage = self.new_stage(opening.mode)?;
-        let mut arrival = Arrival::empty();
+        let mut beginning = Beginning::Empty;
         if let Some((file, attributes)) = existing {
             stage.fill_from(file.as_fd(), attributes)?;
-            arrival = Arrival::with(attributes.size);
+            beginning = Beginning::Copy(attributes.size);
         }
-        let (folder, name) = key_of(&opening.place)?;
-        self.notes.note(RowChange::Begun(UploadRow {
-            number: stage.number(),
-            account: opening.account.to_string(),
-            folder,
-            name,
-            overwrites: opening.place.attributes().is_ok(),
-            arrived_bytes: None,
-            durable_bytes: 0,
-        }));
-        let upload = Upload::new(opening, stage, arrival, self.notes.clone(), false);
-        self.unfinished.begin(opening, upload.clone()).inspect_err(|_| {
+        let upload = Upload::new(opening, stage, &beginning, self.unfinished.keeping().clone());
+        upload.note_begun(&upload.lock())?;
+        let begun = self.unfinished.begin(opening, &upload);
+        let mut writer = begun.inspect_err(|_| {
             upload.remove(opening.connection);
-            self.notes.note(RowChange::Gone(upload.stage.number()));
-        })
+        })?;
+        writer.must_settle |= opening.place.attributes().is_ok();
+        Ok(writer)
     }
 
     /// Continues the upload that the account has begun there, if it has: from its beginning, or where it ended.
@@ -239,7 +228,12 @@ impl Volume {
         if let Some(reason) = self.failure() {
             return Err(StorageError::Refused(reason));
         }
-        self.unfinished.resume(opening)
+        self.unfinished.resume(opening, ByWhom::Anybody)
+    }
+
+    /// Continues the upload that this very connection writes there, if there is one. Refused where another one does.
+    pub fn share_upload(&self, opening: &Opening) -> Result<Option<Writer>> {
+        self.unfinished.resume(opening, ByWhom::ItsConnection)
     }
 
     /// Whether an account has unfinished uploads anywhere.
@@ -252,8 +246,13 @@ impl Volume {
         self.unfinished.attributes(account, connection, place)
     }
 
-    /// The unfinished uploads of an account in a folder, by its inode.
-    pub fn unfinished_in(&self, account: &str, connection: u64, folder: u64) -> Vec<(Vec<u8>, Attributes)> {
+    /// Whether an account has an unfinished upload at a place. Refused while it is being completed.
+    pub fn is_unfinished(&self, account: &str, place: &Place) -> Result<bool> {
+        self.unfinished.is_there(account, place)
+    }
+
+    /// The unfinished uploads of an account in a folder, by name.
+    pub fn unfinished_in(&self, account: &str, connection: u64, folder: FolderId) -> BTreeMap<Vec<u8>, Attributes> {
         self.unfinished.in_folder(account, connection, folder)
     }
 
@@ -262,8 +261,8 @@ impl Volume {
         self.unfinished.reader(account, connection, place)
     }
 
-    /// Removes an account's unfinished upload; tells whether there was one.
-    pub fn discard_unfinished(&self, account: &str, connection: u64, place: &Place) -> bool {
+    /// Removes an account's unfinished upload; tells whether there was one. Refused while it is being completed.
+    pub fn discard_unfinished(&self, account: &str, connection: u64, place: &Place) -> Result<bool> {
         self.unfinished.discard(account, connection, place)
     }
 
@@ -273,13 +272,30 @@ impl Volume {
     }
 
     /// Sets attributes of an account's unfinished upload; tells whether there is one.
-    pub fn set_unfinished(&self, account: &str, place: &Place, new: &NewAttributes) -> Result<bool> {
-        self.unfinished.set_attributes(account, place, new)
+    pub fn set_unfinished(&self, account: &str, connection: u64, place: &Place, new: &NewAttributes) -> Result<bool> {
+        self.unfinished.set_attributes(account, connection, place, new)
     }
 
     /// Removes unfinished uploads that nobody has written for so long. Gives their number.
     pub fn expire_unfinished(&self, age: Duration) -> usize {
         self.unfinished.expire(age)
+    }
+
+    /// Begins to write a file in place. Where the future comes with it nothing may be written before that has come back;
+    /// `folder` is where the file's name may be new.
+    pub fn write_in_place(
+        &self,
+        file: OwnedFd,
+        folder: Option<&Place>,
+        quota: Option<Quota>,
+        author: Option<Arc<str>>,
+    ) -> Result<(InPlace, Option<impl Future<Output = Result<()>> + Send + 'static>)> {
+        if let Some(reason) = self.failure() {
+            return Err(StorageError::Refused(reason));
+        }
+        let folder = folder.map(|place| place.folder.clone());
+        let (in_place, told) = self.writing.begin(file, folder, quota, author)?;
+        Ok((in_place, told.map(|told| async move { told.await.map_err(|_| stopped())? })))
     }
 
     /// Makes a change. Comes back when it is durable. Dropping the future does not undo the change. `author` is whose it
@@ -350,37 +366,6 @@ impl Volume {
     pub fn marker(&self) -> &Marker {
         &self.marker
     }
-
-    /// The epoch of the volume's changes.
-    pub fn epoch(&self) -> &Epoch {
-        &self.epoch
-    }
-
-    /// The last number up to which all changes are decided.
-    pub fn decided(&self) -> watch::Receiver<u64> {
-        self.decided.clone()
-    }
-
-    /// The number from which on no record was dropped. Reads the journal: not for an async thread.
-    pub fn first_seq(&self) -> anyhow::Result<u64> {
-        Ok(self.reader.first_seq()?)
-    }
-
-    /// Changes that have happened, behind a number and in order. Reads the journal: not for an async thread.
-    pub fn records_after(&self, seq: u64, at_most: usize) -> anyhow::Result<Vec<Record>> {
-        let decided = *self.decided.borrow();
-        Ok(self.reader.records(seq, decided, at_most)?)
-    }
-
-    /// A standby has everything up to a number. Waits for the committer: not for an async thread.
-    pub fn acknowledge(&self, standby: &str, seq: u64) -> Result<()> {
-        futures::executor::block_on(self.submit(|answer| Job::Acknowledge(standby.to_owned(), seq, answer)))
-    }
-
-    /// What each standby has: its name, the number, and since when in milliseconds since 1970.
-    pub fn acknowledgements(&self) -> anyhow::Result<Vec<(String, u64, i64)>> {
-        Ok(self.reader.acknowledgements()?)
-    }
 }
 
 impl Drop for Volume {
@@ -391,9 +376,13 @@ impl Drop for Volume {
 }
 
 /// The committer's thread is gone: whoever waits for its answer hears this.
-fn stopped() -> StorageError {
+pub(super) fn stopped() -> StorageError {
     StorageError::Refused("the daemon's storage has stopped".into())
 }
 
+#[cfg(test)]
+pub(crate) mod corners;
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 pub(crate) mod tests;

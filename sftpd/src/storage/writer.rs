@@ -6,6 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard};
 
+use tokio::sync::watch;
+
 use super::root::attributes_of;
 use super::unfinished::Unfinished;
 use super::upload::{Phase, State, Upload};
@@ -35,13 +37,19 @@ pub struct Writer {
     takeovers: u64,
     unfinished: Arc<Unfinished>,
     is_closed: bool,
+    /// Whether OPEN must wait until the journal has what was noted. After a power failure the client would be shown the
+    /// size of an older file or upload, to which it would join the rest of this one.
+    pub(super) must_settle: bool,
 }
 
 /// What CLOSE leads to.
 pub enum Closing {
     /// The upload is complete and must be published.
     Publish(Publication),
-    /// There is nothing to publish: a handle beside this one has done it, or the upload was removed on purpose.
+    /// A handle beside this one publishes it, or has done so: the answer to that is the answer to this.
+    Behind(watch::Receiver<Option<Result<()>>>),
+    /// There is nothing to publish: the upload was removed on purpose, or it is a copy of the complete file that nobody
+    /// has touched.
     Nothing,
 }
 
@@ -65,8 +73,13 @@ impl Publication {
 }
 
 impl Writer {
-    pub(super) fn new(upload: Arc<Upload>, takeovers: u64, unfinished: Arc<Unfinished>) -> Writer {
-        Writer { upload, takeovers, unfinished, is_closed: false }
+    pub(super) fn new(upload: Arc<Upload>, takeovers: u64, unfinished: Arc<Unfinished>, must_settle: bool) -> Writer {
+        Writer { upload, takeovers, unfinished, is_closed: false, must_settle }
+    }
+
+    /// Whether [`super::Volume::settle`] must come before OPEN is answered.
+    pub fn must_settle(&self) -> bool {
+        self.must_settle
     }
 
     /// The upload's state, if this handle still has a say in it.
@@ -95,22 +108,15 @@ impl Writer {
         let mut state = self.lock_to_write()?;
         let offset = match offset {
             Some(offset) => offset,
-            None => attributes_of(self.upload.stage.file())?.size,
+            None => attributes_of(state.stage.file())?.size,
         };
         Ok(self.upload.write(&mut state, offset, data)?)
     }
 
-    /// Sets attributes of the file that the upload becomes. One that finds no room to grow is not published: it would
-    /// replace the old file by less than was meant.
-    pub fn set_attributes(&self, new: &NewAttributes) -> std::result::Result<(), NotWritten> {
+    /// Sets attributes of the file that the upload becomes. Tells whether [`super::Volume::settle`] must come before the answer.
+    pub fn set_attributes(&self, new: &NewAttributes) -> std::result::Result<bool, NotWritten> {
         let mut state = self.lock_to_write()?;
-        let set = self.upload.set_attributes_locked(&mut state, new);
-        if let Err(error) = &set
-            && error.is_for_want_of_room()
-        {
-            state.failed = Some(error.clone());
-        }
-        Ok(set?)
+        Ok(self.upload.set_attributes_locked(&mut state, new)?)
     }
 
     /// Whether a WRITE has failed.
@@ -118,27 +124,34 @@ impl Writer {
         self.upload.lock().failed.is_some()
     }
 
+    /// Where it will be published.
+    pub fn place(&self) -> Result<Place> {
+        Ok(self.lock()?.place.clone())
+    }
+
     /// What has been written so far.
     pub fn attributes(&self) -> Result<Attributes> {
-        let _state = self.lock()?;
-        attributes_of(self.upload.stage.file())
+        let state = self.lock()?;
+        attributes_of(state.stage.file())
     }
 
     /// What has arrived, to be made durable.
     pub fn stage(&self) -> Result<Arc<Stage>> {
-        let _state = self.lock()?;
-        Ok(self.upload.stage.clone())
+        Ok(self.lock()?.stage.clone())
     }
 
     /// The file itself, for reading.
     pub fn file(&self) -> Result<Arc<OwnedFd>> {
-        let _state = self.lock()?;
-        Ok(self.upload.stage.share_file())
+        Ok(self.lock()?.stage.share_file())
     }
 
     /// CLOSE. An error leaves what has arrived for the client to continue.
     pub fn close(mut self) -> Result<Closing> {
-        let (place, exclusive, hash) = {
+        if self.unfinished.abandon(&self.upload, |state| self.is_alone(state) && state.is_untouched_copy) {
+            self.is_closed = true;
+            return Ok(Closing::Nothing);
+        }
+        let (stage, place, exclusive, hash) = {
             let mut state = self.lock()?;
             if let Some(error) = &state.failed {
                 return Err(StorageError::Refused(format!("the upload is incomplete: {error}")));
@@ -148,16 +161,28 @@ impl Writer {
                 Phase::Removed(by) if by != state.connection => {
                     return Err(StorageError::Refused("the upload was removed by another connection".into()));
                 }
-                Phase::Publishing | Phase::Published | Phase::Removed(_) => return Ok(Closing::Nothing),
+                Phase::Publishing | Phase::Published => return Ok(Closing::Behind(state.answered.subscribe())),
+                Phase::Removed(_) => return Ok(Closing::Nothing),
             }
-            let size = attributes_of(self.upload.stage.file())?.size;
+            let size = attributes_of(state.stage.file())?.size;
             state.phase = Phase::Publishing;
+            state.answered.send_replace(None);
             state.writers -= 1;
-            (state.place.clone(), state.exclusive, state.arrival.hash(size))
+            (state.stage.clone(), state.place.clone(), state.exclusive, state.arrival.hash(size))
         };
         self.is_closed = true;
-        let (stage, upload) = (self.upload.stage.clone(), Some(self.upload.clone()));
-        Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload }))
+        Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload: Some(self.upload.clone()) }))
+    }
+
+    /// Whether no other handle writes the upload.
+    fn is_alone(&self, state: &State) -> bool {
+        state.takeovers == self.takeovers && state.writers == 1
+    }
+
+    /// The client was never told of this handle, so what it began goes: to its account the file behind it would look
+    /// cut. What others write with it stays.
+    pub fn forget(mut self) {
+        self.is_closed = self.unfinished.abandon(&self.upload, |state| self.is_alone(state));
     }
 }
 
@@ -166,7 +191,7 @@ impl Drop for Writer {
         if self.is_closed {
             return;
         }
-        let place = {
+        let is_untouched_copy = {
             let mut state = self.upload.lock();
             if state.takeovers != self.takeovers {
                 return;
@@ -176,11 +201,16 @@ impl Drop for Writer {
                 return;
             }
             // A size that could not be cut is not believed after a restart either: the journal knows of the gap.
-            if let Err(error) = self.upload.cut_to_what_arrived(&mut state) {
+            if !state.is_untouched_copy
+                && let Err(error) = self.upload.cut_to_what_arrived(&mut state)
+            {
                 tracing::debug!(%error, "an unfinished upload could not be cut to what has arrived");
             }
-            state.place.clone()
+            state.is_untouched_copy
         };
-        self.unfinished.leave(&self.upload, &place);
+        let is_so = |state: &State| state.writers == 0 && state.is_untouched_copy;
+        if !(is_untouched_copy && self.unfinished.abandon(&self.upload, is_so)) {
+            self.unfinished.leave(&self.upload);
+        }
     }
 }

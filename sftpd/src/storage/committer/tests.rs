@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::storage::volume::Volume;
 use crate::storage::volume::tests::{Fixture, opening};
-use crate::storage::{Closing, NewAttributes, Place, Writer};
+use crate::storage::{Closing, NewAttributes, Opening, Place, Writer};
 
 /// Histories of one test; four of them make more than five thousand. `HISTORIES` asks for more.
 const HISTORIES: u64 = 1300;
@@ -34,6 +34,8 @@ impl Dice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Thing {
     File(Vec<u8>),
+    /// A file that was written in place: what it holds is nobody's promise until it is clean.
+    InPlace,
     Folder,
     Link(Vec<u8>),
 }
@@ -88,9 +90,7 @@ impl History {
         let kind = if may_be_untold { "perhaps-untold" } else { "op" };
         let author = format!("{kind}{}", self.count);
         if self.hold.is_none() {
-            let (let_go, held) = std::sync::mpsc::sync_channel(1);
-            let _ = self.volume().committer_for_tests().queue.send(Job::Hold(held));
-            self.hold = Some(let_go);
+            self.hold = Some(self.volume().committer_for_tests().hold());
         }
         let answered = self
             .volume()
@@ -112,7 +112,7 @@ impl History {
 
     fn step(&mut self) {
         let account = *self.dice.pick(&ACCOUNTS);
-        match self.dice.roll(16) {
+        match self.dice.roll(20) {
             0..=3 => self.open_upload(account),
             4..=6 => self.write(),
             7..=8 => self.close(),
@@ -123,6 +123,8 @@ impl History {
                 }
             }
             10 => self.settle(),
+            16..=18 => self.change_unfinished(account),
+            19 => self.write_in_place(account),
             kind => {
                 if let Some(change) = self.change(account, kind) {
                     self.ask(change);
@@ -158,14 +160,59 @@ impl History {
             return;
         }
         drop(place);
-        let truncating = opening(self.volume(), account, connection as u64, name);
+        let truncate = self.dice.roll(3) > 0;
+        let opening = Opening { truncate, ..opening(self.volume(), account, connection as u64, name) };
         if self.disk.has_crashed() {
             return;
         }
-        if let Ok(Some(writer)) = self.volume().resume_upload(&truncating) {
+        if let Ok(Some(writer)) = self.volume().resume_upload(&opening) {
             self.open.push((connection, writer, Vec::new()));
-        } else if let Ok(writer) = self.volume().begin_upload(&truncating, None) {
+        } else if let Ok(writer) = self.volume().begin_upload(&opening, None) {
             self.open.push((connection, writer, Vec::new()));
+        }
+    }
+
+    /// REMOVE, RENAME and SETSTAT of what is not finished, by any connection.
+    fn change_unfinished(&mut self, account: &str) {
+        let connection = 1 + self.dice.roll(3) as u64;
+        let Some(place) = self.place(account) else { return };
+        // Refusals and faults are answers like any other here.
+        match self.dice.roll(3) {
+            0 => drop(self.volume().discard_unfinished(account, connection, &place)),
+            1 => {
+                let Some(to) = self.place(account) else { return };
+                drop(self.volume().rename_unfinished(account, connection, &place, &to));
+            }
+            _ => {
+                let size = (self.dice.roll(2) == 0).then(|| self.dice.roll(30) as u64);
+                let new = NewAttributes { size, times: Some((7, 8)), ..NewAttributes::default() };
+                drop(self.volume().set_unfinished(account, connection, &place, &new));
+            }
+        }
+    }
+
+    /// As an account with `upload: direct` does, and at random its connection dies before CLOSE.
+    fn write_in_place(&mut self, account: &str) {
+        self.settle();
+        let name = *self.dice.pick(&NAMES);
+        let Ok(root) = self.volume().root(account) else { return };
+        let Ok((file, found)) = root.open_in_place(name.as_bytes(), None, false) else { return };
+        // The model knows a file by each of its names.
+        if found.links > 1 {
+            return;
+        }
+        self.count += 1;
+        let author = format!("op{}", self.count);
+        let begun = self.volume().write_in_place(file, None, None, Some(author.as_str().into()));
+        let Ok((file, Some(told))) = begun else { return };
+        let told = futures::executor::block_on(told);
+        self.told.push((author, Some(told.is_ok()).filter(|_| !self.disk.has_crashed())));
+        if told.is_ok() && file.begin(false).is_ok() {
+            let data = vec![self.dice.roll(256) as u8; 1 + self.dice.roll(20)];
+            let _ = file.write(Some(self.dice.roll(20) as u64), &data);
+        }
+        if self.dice.roll(2) == 0 {
+            let _ = futures::executor::block_on(file.close());
         }
     }
 
@@ -258,6 +305,9 @@ fn replay(lines: &[Line], contents: &HashMap<u64, Vec<u8>>) -> Tree {
                 let thing = tree.get(path).unwrap_or_else(|| panic!("{author}: {path} was not there")).clone();
                 tree.insert(text(target), thing);
             }
+            "dirty" => {
+                tree.insert(path.clone(), Thing::InPlace);
+            }
             "rename" => rename(&mut tree, path, &text(target), author),
             _ => {}
         }
@@ -300,6 +350,17 @@ fn on_disk(data: &Path) -> Tree {
     tree
 }
 
+/// What the journal remembers as unfinished is what is kept of it.
+fn check_stages(seed: u64, fixture: &Fixture) {
+    let stages = std::fs::read_dir(fixture.data().join(".pair/stage")).unwrap();
+    let mut stages: Vec<_> = stages.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    stages.sort();
+    let db = rusqlite::Connection::open(fixture.state().join("sftpd.db")).unwrap();
+    let mut statement = db.prepare("SELECT number FROM unfinished ORDER BY number").unwrap();
+    let rows = statement.query_map([], |row| Ok(format!("upload-{}", row.get::<_, u64>(0)?))).unwrap();
+    assert_eq!(stages, rows.map(|row| row.unwrap()).collect::<Vec<_>>(), "seed {seed}: unfinished");
+}
+
 /// One history and its end.
 fn live_and_die(seed: u64) {
     let mut fixture = Fixture::new();
@@ -327,8 +388,10 @@ fn live_and_die(seed: u64) {
     check(seed, &history, &lines, &fixture.data());
     // And once more: recovering again changes nothing.
     drop(volume);
-    let _volume = fixture.open();
+    let volume = fixture.open();
     check(seed, &history, &journal_lines(&fixture.state()), &fixture.data());
+    futures::executor::block_on(volume.settle()).unwrap();
+    check_stages(seed, &fixture);
 }
 
 fn check(seed: u64, history: &History, lines: &[Line], data: &Path) {
@@ -345,7 +408,12 @@ fn check(seed: u64, history: &History, lines: &[Line], data: &Path) {
         }
     }
     let model = replay(lines, &history.contents);
-    let disk = on_disk(data);
+    let mut disk = on_disk(data);
+    for (path, thing) in &model {
+        if let (Thing::InPlace, Some(there @ Thing::File(_))) = (thing, disk.get_mut(path)) {
+            *there = Thing::InPlace;
+        }
+    }
     if model != disk {
         panic!("seed {seed}:\nmodel {model:#?}\ndisk {disk:#?}\njournal {lines:#?}\ntold {:#?}", history.told);
     }

@@ -1,16 +1,23 @@
 //! What the committer does beside changes: notes of standbys and hashes, old records, reserved room, the end of the run.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use pair::record::{Operation, Record};
 
+use super::super::change::Change;
 use super::super::flush::from_journal;
+use super::super::group::Group;
 use super::super::journal::{Intent, Outcome, empty_record};
 use super::{Job, Worker};
 
 /// Records that are kept for a standby that does not come.
 const RECORDS_MAX: u64 = 1_000_000;
 
-/// Records removed at once.
+/// Records removed at once, and for how long one batch follows another: changes wait meanwhile.
 const FORGET_AT_ONCE: u64 = 2000;
+const FORGET_TIME: Duration = Duration::from_millis(200);
 
 impl Worker {
     pub(super) fn other(&mut self, job: Job) {
@@ -36,15 +43,44 @@ impl Worker {
             return;
         }
         self.reserve.restore();
+        self.tell_clean();
         // What is owed comes first: behind a heartbeat nobody would look for it.
         let looked_after = self.pay().and_then(|()| {
             // One receiver is the volume itself.
             let beat = if self.decided.receiver_count() > 1 { self.beat() } else { Ok(()) };
-            beat.and_then(|()| self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE)).map_err(from_journal)
+            beat.and_then(|()| self.forget()).map_err(from_journal)
         });
         if let Err(error) = looked_after {
             tracing::warn!(%error, "the journal could not be looked after");
         }
+    }
+
+    /// What is no longer written in place must be told as clean, now or later, unless it is written again.
+    pub(super) fn remember_unclean(&mut self, change: &Change, author: Option<Arc<str>>, is_done: bool) {
+        let (Change::Dirty(file, _) | Change::Clean(file)) = change else { return };
+        let identity = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+        let this = identity(file);
+        self.unclean.retain(|(other, _)| identity(other) != this);
+        if let (Change::Clean(file), Some(author), false) = (change, author, is_done) {
+            self.unclean.push((file.clone(), author));
+        }
+    }
+
+    /// Tries again to tell what is clean.
+    fn tell_clean(&mut self) {
+        for (file, author) in std::mem::take(&mut self.unclean) {
+            let mut group = Group::default();
+            // Nobody waits for the answer.
+            group.items.push((Change::Clean(file), Some(author), tokio::sync::oneshot::channel().0));
+            self.commit(group);
+        }
+    }
+
+    fn forget(&mut self) -> rusqlite::Result<()> {
+        let since = Instant::now();
+        while self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE)? == FORGET_AT_ONCE && since.elapsed() < FORGET_TIME {
+        }
+        Ok(())
     }
 
     /// A record that says that time has passed, for those who follow.

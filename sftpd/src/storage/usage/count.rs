@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::super::{FileKind, FolderEntry, Result, Root, StorageError};
+use super::super::{FileKind, FolderEntry, FolderId, Result, Root, StorageError};
 
 /// Paths are opened in one piece up to this many bytes; the system takes 4096.
 const PATH_BYTES_MAX: usize = 2048;
 
-/// Names in folders, by the folders' inodes.
-pub(in super::super) type Names = HashMap<u64, Vec<Vec<u8>>>;
+/// Names in folders.
+pub(in super::super) type Names = HashMap<FolderId, Vec<Vec<u8>>>;
 
 /// What a folder holds.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(in super::super) struct Counted {
     pub bytes: u64,
     /// What stands under the names that were looked for, in bytes; 0 where nothing does. Only names in folders that the
     /// walk came to.
-    pub found: HashMap<(u64, Vec<u8>), u64>,
+    pub found: HashMap<(FolderId, Vec<u8>), u64>,
 }
 
 /// A folder that was not looked into yet.
@@ -58,14 +58,14 @@ fn look_into(
         path.clear();
     }
     let mut folder = base.open_folder(&path)?;
-    let (_, inode) = folder.identity()?;
-    let wanted = names.get(&inode).map_or(&[][..], Vec::as_slice);
-    counted.found.extend(wanted.iter().map(|name| ((inode, name.clone()), 0)));
+    let id = folder.id()?;
+    let wanted = names.get(&id).map_or(&[][..], Vec::as_slice);
+    counted.found.extend(wanted.iter().map(|name| ((id, name.clone()), 0)));
     while let Some(FolderEntry { name, attributes }) = folder.next_entry()? {
         match attributes.kind {
             FileKind::File => {
                 if wanted.contains(&name) {
-                    counted.found.insert((inode, name), attributes.bytes_that_go_with_a_name());
+                    counted.found.insert((id, name), attributes.bytes_that_go_with_a_name());
                 }
                 if attributes.links < 2 || seen.insert(attributes.identity) {
                     counted.bytes = counted.bytes.saturating_add(attributes.size);
@@ -83,6 +83,8 @@ fn look_into(
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     fn counted(folder: &std::path::Path, names: &Names) -> Counted {
@@ -107,17 +109,19 @@ mod tests {
 
     #[test]
     fn what_is_looked_for_is_found_with_what_its_name_holds() {
-        use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes) in [("x", 10), ("linked", 5)] {
             std::fs::write(folder.path().join(name), vec![1; bytes]).unwrap();
         }
         std::fs::hard_link(folder.path().join("linked"), folder.path().join("second")).unwrap();
-        let inode = folder.path().metadata().unwrap().ino();
+        let flags = super::super::super::mounted::FOLDER_FLAGS;
+        let opened = rustix::fs::openat(rustix::fs::CWD, folder.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        let id = FolderId::of(opened.as_fd()).unwrap();
+        let elsewhere = FolderId { born_ns: id.born_ns + 1, ..id };
         let name = |name: &str| name.as_bytes().to_vec();
-        let names = Names::from([(inode, vec![name("x"), name("linked"), name("new")]), (1, vec![name("elsewhere")])]);
+        let names = Names::from([(id, vec![name("x"), name("linked"), name("new")]), (elsewhere, vec![name("y")])]);
         let found = counted(folder.path(), &names).found;
-        let expected = [("x", 10), ("linked", 0), ("new", 0)].map(|(text, bytes)| ((inode, name(text)), bytes));
+        let expected = [("x", 10), ("linked", 0), ("new", 0)].map(|(text, bytes)| ((id, name(text)), bytes));
         assert_eq!(found, HashMap::from(expected));
     }
 

@@ -1,14 +1,13 @@
 //! What opening a volume does with its journal: the epoch, what a crash has left, and the hashes that are read later.
 
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use anyhow::Context;
 use pair::node::{Node, Role};
 use pair::record::Epoch;
 
-use super::super::Stage;
-use super::super::committer::Job;
+use super::super::change::note_stat;
+use super::super::committer::{Job, Unhashed};
 use super::super::journal::{Opened, UploadRow};
 use super::super::recovery::{Recovery, hash_of};
 
@@ -60,16 +59,22 @@ pub(super) fn recover(recovery: &Recovery<'_>, opened: &mut Opened, epoch: &Epoc
 }
 
 /// Starts the thread that reads the hash of files which did not come in order.
-pub(super) fn start_hashing(queue: SyncSender<Job>) -> std::io::Result<SyncSender<(u64, Arc<Stage>)>> {
-    let (hashing, files) = std::sync::mpsc::sync_channel::<(u64, Arc<Stage>)>(HASHES_MAX);
-    let hash = move |(seq, stage): (u64, Arc<Stage>)| {
-        let modified = || rustix::fs::fstat(stage.file()).map(|stat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_size));
-        let before = modified();
+pub(super) fn start_hashing(queue: SyncSender<Job>) -> std::io::Result<SyncSender<Unhashed>> {
+    let (hashing, files) = std::sync::mpsc::sync_channel::<Unhashed>(HASHES_MAX);
+    let hash = move |Unhashed { record, stage }: Unhashed| {
         // A file that was written in place meanwhile is no longer the one that was recorded.
-        if let Ok(hash) = hash_of(&stage.file())
-            && before == modified()
+        let is_the_same = || {
+            let mut now = record.clone();
+            rustix::fs::fstat(stage.file()).is_ok_and(|stat| {
+                note_stat(&mut now, &stat);
+                (now.size, now.mtime_ns) == (record.size, record.mtime_ns)
+            })
+        };
+        if is_the_same()
+            && let Ok(hash) = hash_of(&stage.file())
+            && is_the_same()
         {
-            let _ = queue.send(Job::Hash(seq, hash));
+            let _ = queue.send(Job::Hash(record.seq, hash));
         }
     };
     std::thread::Builder::new().name("hasher".into()).spawn(move || files.into_iter().for_each(hash))?;

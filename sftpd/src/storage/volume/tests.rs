@@ -73,6 +73,7 @@ pub(crate) fn begin(volume: &Volume, opening: &Opening) -> Writer {
 pub(crate) async fn close(volume: &Volume, writer: Writer) -> Result<()> {
     match writer.close()? {
         Closing::Publish(publication) => volume.commit(Change::Publish(publication), Some("alice".into())).await,
+        Closing::Behind(mut answered) => answered.wait_for(Option::is_some).await.unwrap().clone().unwrap(),
         Closing::Nothing => Ok(()),
     }
 }
@@ -130,7 +131,7 @@ async fn an_upload_is_seen_whole_or_not_at_all() {
     assert_eq!(std::fs::read(&file).unwrap(), b"first");
     drop(writer);
     assert_eq!(std::fs::read(&file).unwrap(), b"first");
-    assert!(volume.discard_unfinished("alice", 2, &opening(&volume, "alice", 2, "report").place));
+    assert!(volume.discard_unfinished("alice", 2, &opening(&volume, "alice", 2, "report").place).unwrap());
     assert_eq!(std::fs::read(&file).unwrap(), b"first");
     assert_eq!(std::fs::read_dir(fixture.data().join(".pair/stage")).unwrap().count(), 0);
 }
@@ -475,7 +476,7 @@ async fn after_a_power_failure_a_long_upload_goes_on_from_what_was_flushed_while
     let durable = || {
         futures::executor::block_on(volume.settle()).unwrap();
         let db = rusqlite::Connection::open(fixture.state().join("sftpd.db")).unwrap();
-        db.query_row("SELECT durable_bytes FROM upload", [], |row| row.get::<_, u64>(0)).unwrap()
+        db.query_row("SELECT durable_bytes FROM unfinished", [], |row| row.get::<_, u64>(0)).unwrap()
     };
     let flushed = async {
         while durable() == 0 {
