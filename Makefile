@@ -1,6 +1,6 @@
 # One command per chore, the same on a laptop and in CI.
 
-.PHONY: demo test check bench prepare
+.PHONY: demo test check bench lag prepare
 
 # A master, a standby and the mirror between them on this machine, until Ctrl-C.
 demo:
@@ -23,6 +23,11 @@ check:
 bench:
 	@cargo build --release --quiet --workspace
 	@./target/release/bench
+
+# How far a standby is behind, beside lsyncd where that is installed.
+lag:
+	@cargo build --release --quiet --workspace
+	@./target/release/lag
 
 prepare:
 	@tests/prepare

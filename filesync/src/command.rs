@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use pair::config::Interval;
 use pair::keys::peer_key;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,9 @@ enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Exit 1, with a sentence for each, where a standby is away or lags by more than this: 60s, 5m
+        #[arg(long)]
+        max_lag: Option<Interval>,
     },
     /// Let the removals go that are held
     ApproveDeletes {
@@ -82,7 +86,7 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
             config.check()?;
             say("the settings are right")
         }
-        Some(Command::Status { json }) => status(&config, json),
+        Some(Command::Status { json, max_lag }) => status(&config, json, max_lag),
         Some(Command::ApproveDeletes { standby }) => approve(&config, standby.as_deref()),
         Some(Command::Healthcheck) => {
             let address = config.health_listen.parse().map_err(|_| {
@@ -123,10 +127,12 @@ fn approve(config: &Config, standby: Option<&str>) -> anyhow::Result<()> {
     say(&format!("{entries} entries below {paths} paths will be moved to the standby's trash with the next pass"))
 }
 
-fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let (mut reports, mut texts) = (Vec::new(), Vec::new());
+fn status(config: &Config, as_json: bool, max_lag: Option<Interval>) -> anyhow::Result<()> {
+    let (mut reports, mut texts, mut alarms) = (Vec::new(), Vec::new(), Vec::new());
     for Known { name, report, held, troubles: problems } in store::known(&config.store())? {
         let report: Report = report.map(|report| serde_json::from_str(&report)).transpose()?.unwrap_or_default();
+        let report = Report { standby: name.clone(), ..report };
+        alarms.extend(max_lag.as_ref().and_then(|limit| report.alarm(limit.get())));
         if as_json {
             let held: Vec<_> = held
                 .iter()
@@ -142,7 +148,6 @@ fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
                             "last_s": trouble.last_s, "attempts": trouble.attempts })
                 })
                 .collect();
-            let report = Report { standby: name, ..report };
             reports.push(json!({ "report": report, "held": held, "problems": problems }));
             continue;
         }
@@ -156,25 +161,31 @@ fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
         }
         texts.push(lines.join("\n"));
     }
-    if as_json {
-        return say(&serde_json::to_string_pretty(&json!({ "standbys": reports }))?);
-    }
     if texts.is_empty() {
         texts.push("no standby is known yet: filesync has not run on this machine as master".into());
     }
-    say(&texts.join("\n"))
+    if as_json {
+        say(&serde_json::to_string_pretty(&json!({ "standbys": reports }))?)?;
+    } else {
+        say(&texts.join("\n"))?;
+    }
+    if alarms.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(alarms.join("\n"))) }
 }
 
 fn in_words(name: &str, report: &Report) -> String {
     let ago = |at: Option<i64>| at.map_or("never".into(), |at| format!("{} s ago", (now_s() - at).max(0)));
     let grade = report.grade.map_or("grade unknown", |grade| grade.text());
     let state = match (&report.sentence, report.connected) {
+        _ if report.silent_s().is_some() => {
+            format!("FILESYNC DOES NOT RUN: it was seen {} s ago", report.silent_s().unwrap_or_default())
+        }
         (None, true) => "connected".to_owned(),
         (sentence, _) => format!("NOT CONNECTED: {}", sentence.as_deref().unwrap_or("not reached yet")),
     };
     format!(
-        "{name} ({grade}): {state}\n  all that was there {} has arrived; last complete pass {}; {} entries\n  pending: {} files, \
+        "{name} ({grade}): {state}\n  {}\n  all that was there {} has arrived; last complete pass {}; {} entries\n  pending: {} files, \
          {} bytes; sent: {} files, {} bytes",
+        followed_in_words(report),
         ago(report.settled_at_s),
         ago(report.complete_at_s),
         report.entries,
@@ -182,6 +193,23 @@ fn in_words(name: &str, report: &Report) -> String {
         report.bytes_pending,
         report.files_sent,
         report.bytes_sent
+    )
+}
+
+fn followed_in_words(report: &Report) -> String {
+    let lag_s = report.lag_ms as f64 / 1000.0;
+    if !report.followed {
+        let why = report
+            .feed_sentence
+            .as_deref()
+            .unwrap_or("the feed is not followed, or both sides are being compared first");
+        return format!("on the interval only ({why}); lag {lag_s:.1} s");
+    }
+    let Report { changes_behind, files_behind, bytes_behind, missed_events, .. } = report;
+    let untold = if *missed_events == 0 { String::new() } else { format!("; {missed_events} changes by other hands") };
+    format!(
+        "every change at once; lag {lag_s:.1} s: {changes_behind} changes on their way, {files_behind} files, {bytes_behind} \
+         bytes{untold}"
     )
 }
 

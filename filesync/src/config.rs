@@ -20,6 +20,8 @@ pub struct Config {
     /// Where to mirror to: `host:port`, or `user@host:port/path` for a plain SFTP server.
     #[serde(deserialize_with = "pair::config::list")]
     pub standbys: Vec<String>,
+    /// Whether every change is brought as sftpd's feed tells of it, beside the passes. Not proven yet by a torture.
+    pub follow: bool,
     /// From the start of one pass to the start of the next.
     pub interval: Interval,
     /// Where health and metrics are served.
@@ -39,6 +41,7 @@ impl Default for Config {
             data: "/data".into(),
             state: "/state".into(),
             standbys: Vec::new(),
+            follow: false,
             interval: Interval(Duration::from_secs(100)),
             health_listen: "127.0.0.1:2227".into(),
             trash_days: 7,

@@ -19,6 +19,7 @@ use crate::remote::{Grade, Remote};
 use crate::source::{Source, entry_of_file, read_at};
 use crate::status::Board;
 use crate::store::Record;
+use crate::stream::Claims;
 use crate::trash::Trash;
 use crate::tree::{Base, Entry, Kind, PERMISSIONS, Path, Seen};
 
@@ -28,6 +29,8 @@ pub const LARGE_BYTES: u64 = 8 * 1024 * 1024;
 const SMALL_BYTES: u64 = 255 * 1024;
 /// How much is read from the disk at a time, in bytes.
 const CHUNK_BYTES: u64 = 1020 * 1024;
+/// How much is sent before the file is looked at again, in bytes.
+const CHECK_BYTES: u64 = 64 * CHUNK_BYTES;
 /// Writes of one file in flight; with 255 KiB each about 4 MiB.
 const WRITES_MAX: usize = 16;
 
@@ -79,11 +82,22 @@ impl Courier {
 
     /// Sends a file.
     pub async fn put(&self, path: &[u8], replaces: bool, trash: &Trash) -> Result<(), Fault> {
+        self.put_beside(path, replaces, trash, None).await
+    }
+
+    /// Sends a file, but gives it its name only if the feed is not at work there just then.
+    pub async fn put_beside(
+        &self,
+        path: &[u8],
+        replaces: bool,
+        trash: &Trash,
+        claims: Option<&Arc<Claims>>,
+    ) -> Result<(), Fault> {
         let opened = self.open(path).await?;
         let (stage, is_large) = (self.stage(path, &opened.entry), opened.entry.size > LARGE_BYTES);
         let (handle, offset) =
             if is_large { self.resume(&stage, &opened).await? } else { (self.create(&stage).await?, 0) };
-        let sent = self.send(&handle, &opened, offset).await;
+        let sent = self.send(path, &handle, &opened, offset).await;
         let sent = match sent {
             Ok(()) => self.finish(handle, &opened.entry).await,
             Err(fault @ Fault::Lost(_)) => return Err(fault),
@@ -92,6 +106,11 @@ impl Courier {
                 Err(fault)
             }
         };
+        let alone = claims.filter(|_| sent.is_ok()).map(|claims| claims.quiet(path));
+        if let Some(None) = alone {
+            // The feed is at work there, perhaps with this very file: the stage stays for whoever goes on.
+            return Err(Fault::Changed);
+        }
         let sent = match sent {
             Ok(()) if opened.content.is_none() => self.still_the_same(path, &opened).await,
             sent => sent,
@@ -122,6 +141,11 @@ impl Courier {
 
     /// Compares a file by hash. Where it differs it is sent; where only the attributes do, they are set.
     pub async fn verify(&self, path: &[u8], trash: &Trash) -> Result<(), Fault> {
+        self.verify_beside(path, trash, None).await
+    }
+
+    /// As [`Courier::verify`], as [`Courier::put_beside`].
+    pub async fn verify_beside(&self, path: &[u8], trash: &Trash, claims: Option<&Arc<Claims>>) -> Result<(), Fault> {
         let opened = self.open(path).await?;
         let length = opened.entry.size;
         let (ours, theirs) = futures::join!(hash_of(&opened, length), self.remote.digest(path, length));
@@ -131,7 +155,7 @@ impl Courier {
             Ok((hash, count)) if hash == ours && count == length => self.set_attributes(path, &opened.entry).await,
             Err(error) if error.is_lost() => Err(error.into()),
             // Different, shorter, or gone since it was listed.
-            _ => self.put(path, true, trash).await,
+            _ => self.put_beside(path, true, trash, claims).await,
         }
     }
 
@@ -220,11 +244,15 @@ impl Courier {
         Ok((self.create(stage).await?, 0))
     }
 
-    async fn send(&self, handle: &Handle, opened: &Opened, from: u64) -> Result<(), Fault> {
+    async fn send(&self, path: &[u8], handle: &Handle, opened: &Opened, from: u64) -> Result<(), Fault> {
         let (client, size) = (&self.remote.client, opened.entry.size);
         let (mut offset, mut pending) = (from, VecDeque::new());
         while offset < size {
             let length = CHUNK_BYTES.min(size - offset) as usize;
+            if offset.saturating_sub(from).is_multiple_of(CHECK_BYTES) && offset > from {
+                // Renamed, removed or replaced: the rest is for nobody.
+                self.still_the_same(path, opened).await?;
+            }
             let chunk = match &opened.content {
                 Some(content) => content.clone(),
                 None => {
@@ -271,7 +299,13 @@ impl Courier {
         let (client, from, to) = (&self.remote.client, self.remote.at(stage), self.remote.at(path));
         if !replaces {
             match client.rename(&from, &to).await {
-                Err(ClientError::Status { .. }) if self.remote.look(path).await?.is_some() => {}
+                Err(ClientError::Status { .. }) => match self.remote.look(path).await? {
+                    Some(seen) if seen.kind == Kind::Folder => {
+                        return Err(Fault::Problem("the standby has a folder where a file comes".into()));
+                    }
+                    Some(_) => {}
+                    None => return Err(Fault::Problem("the standby lets nothing take this name".into())),
+                },
                 outcome => return Ok(outcome?),
             }
         }

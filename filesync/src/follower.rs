@@ -3,11 +3,13 @@
 //! Each standby has a follower of its own, with its own connections, store rows and patience: none ever waits for another.
 //! That a standby is away is said once, and once more when it is back.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pair::volume::{file_system_id, read_marker};
+use tokio::sync::Notify;
 
 use crate::accounts;
 use crate::config::Config;
@@ -15,17 +17,22 @@ use crate::courier::Courier;
 use crate::housekeeping;
 use crate::lane::{Lane, WORKERS_BYTES_MAX};
 use crate::ledger::Ledger;
+use crate::listing::Problem;
 use crate::pass;
 use crate::remote::Remote;
 use crate::source::Source;
 use crate::standby::{Address, Failure, Identity, Standby};
 use crate::status::{Board, now_s};
 use crate::store::Store;
+use crate::stream::{self, Claims};
+use crate::tree::{Path, shown};
 
 /// The first wait after a failure.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often the report for `filesync status` is written.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the standby's trash and stage are looked through.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -40,7 +47,15 @@ pub struct Follower {
     budget_percent: u64,
     trash_days: u32,
     data: PathBuf,
+    follow: bool,
+    state: PathBuf,
     accounts: PathBuf,
+    /// Who is at work where.
+    pub claims: Arc<Claims>,
+    /// Asks for a pass before its time.
+    pub pass_wanted: Notify,
+    /// Paths that the feed's changes could not be made at, since the last pass began.
+    left: Mutex<BTreeSet<Path>>,
 }
 
 /// The least time between two passes, unless the interval is shorter.
@@ -66,7 +81,12 @@ impl Follower {
             budget_percent: config.delete_budget_percent,
             trash_days: config.trash_days,
             data: config.data.clone(),
+            follow: config.follow,
+            state: config.state.clone(),
             accounts: config.state.join("accounts.json"),
+            claims: Arc::default(),
+            pass_wanted: Notify::new(),
+            left: Mutex::default(),
         })
     }
 
@@ -75,8 +95,47 @@ impl Follower {
         &self.standby.address.name
     }
 
+    /// The folder of this machine's own state.
+    pub fn state(&self) -> &std::path::Path {
+        &self.state
+    }
+
+    /// What is remembered of the standby.
+    pub fn store(&self) -> Arc<Mutex<Store>> {
+        self.store.clone()
+    }
+
+    /// A change that could not be made is shown, and left to the next pass.
+    pub async fn leave_to_pass(&self, Problem { path, sentence }: Problem) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        let (at, told) = (path.clone(), sentence.clone());
+        match self.stored(move |store, _| store.add_trouble(&at, &told, now_s())).await {
+            Ok(true) => tracing::warn!("standby {}: {}: {sentence}", self.name(), shown(&path)),
+            Ok(false) => {}
+            Err(error) => tracing::warn!("standby {}: {error}", self.name()),
+        }
+        self.pass_wanted.notify_one();
+    }
+
+    /// What the feed has left to the pass that begins.
+    pub fn take_left(&self) -> BTreeSet<Path> {
+        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Follows until it is dropped.
     pub async fn run(&self) {
+        futures::future::join(self.connect_for_ever(), self.report_for_ever()).await;
+    }
+
+    /// Whoever asks for the status sees by it that filesync runs.
+    async fn report_for_ever(&self) {
+        loop {
+            self.keep_report().await;
+            tokio::time::sleep(REPORT_INTERVAL).await;
+        }
+    }
+
+    async fn connect_for_ever(&self) {
         let mut backoff = BACKOFF_MIN;
         // What was said, and since when. It is taken back only once that very thing works again, so that a standby which
         // lets us in and then fails does not fill the log.
@@ -88,6 +147,7 @@ impl Follower {
                 Ok(remote) => {
                     let grade = remote.grade.text();
                     self.board.connected(remote.grade);
+                    self.keep_report().await;
                     if std::mem::take(&mut first) && said.is_none() {
                         tracing::info!("standby {}: connected ({grade})", self.name());
                     }
@@ -99,6 +159,7 @@ impl Follower {
                 backoff = BACKOFF_MIN;
             }
             self.board.disconnected(failure.sentence());
+            self.keep_report().await;
             let is_news = match (&said, &failure) {
                 (None, _) => true,
                 // Away in other words is still away.
@@ -110,7 +171,6 @@ impl Follower {
                 let since = said.map_or_else(Instant::now, |(since, _)| since);
                 said = Some((since, failure));
             }
-            self.keep_report().await;
             tokio::time::sleep(jittered(backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
@@ -145,6 +205,10 @@ impl Follower {
                 if courier.remote.client.is_lost() { Failure::Away(sentence) } else { Failure::Wrong(sentence) }
             }
             _ = large => "the lane for large files ended".into(),
+            reason = stream::follow(self, &courier, &lane), if self.follow => {
+                let sentence = format!("standby {}: {reason}", self.name());
+                if courier.remote.client.is_lost() { Failure::Away(sentence) } else { Failure::Wrong(sentence) }
+            }
             () = accounts => "pushing accounts ended".into(),
         }
     }
@@ -170,7 +234,6 @@ impl Follower {
             if let Some((since, _)) = said.take() {
                 tracing::info!("standby {}: follows again after {} s", self.name(), since.elapsed().as_secs());
             }
-            self.keep_report().await;
             if housekept.is_none_or(|at| at.elapsed() > HOUSEKEEPING_INTERVAL) {
                 housekept = Some(Instant::now());
                 if let Err(error) = housekeeping::run(&courier.remote, self.trash_days, &lane.paths()).await {
@@ -182,6 +245,7 @@ impl Follower {
                 () = tokio::time::sleep(rest) => {}
                 // Soon, but not at once: what is missing in two passes must have been missing for a while.
                 () = lane.idle.notified() => tokio::time::sleep(rest.min(PASSES_APART_MIN)).await,
+                () = self.pass_wanted.notified() => tokio::time::sleep(rest.min(PASSES_APART_MIN)).await,
             }
             if courier.remote.client.is_lost() {
                 return "the connection was lost".into();

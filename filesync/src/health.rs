@@ -65,12 +65,19 @@ impl Pages for Health {
 type Row = (&'static str, &'static str, fn(&Report, f64) -> f64);
 
 /// One row per metric: its name, what it is, and where it comes from.
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 17] = [
     ("filesync_up", "1 where the standby is connected", |r, _| f64::from(u8::from(r.connected))),
     ("filesync_durable", "1 where the standby puts files on its disk when asked", |r, _| {
         f64::from(u8::from(r.grade.is_some_and(|grade| grade != Grade::Plain)))
     }),
-    ("filesync_lag_seconds", "Age of the last pass that left nothing to do", |_, lag| lag),
+    ("filesync_lag_seconds", "Age of the oldest change that the standby has not got", |_, lag| lag),
+    ("filesync_followed", "1 where every change is brought as it happens", |r, _| f64::from(u8::from(r.followed))),
+    ("filesync_changes_behind", "Changes on their way to the standby", |r, _| r.changes_behind as f64),
+    ("filesync_files_behind", "Files among them", |r, _| r.files_behind as f64),
+    ("filesync_bytes_behind", "Their bytes", |r, _| r.bytes_behind as f64),
+    ("filesync_missed_events_total", "Differences that passes found and the feed had not told", |r, _| {
+        r.missed_events as f64
+    }),
     ("filesync_files_pending", "Files still to be sent", |r, _| r.files_pending as f64),
     ("filesync_bytes_pending", "Their bytes", |r, _| r.bytes_pending as f64),
     ("filesync_files_sent", "Files sent since the start", |r, _| r.files_sent as f64),

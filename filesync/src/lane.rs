@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::courier::{Courier, Fault};
 use crate::follower::Follower;
@@ -48,6 +48,8 @@ struct Jobs {
     /// When a path was last done with.
     finished: BTreeMap<Path, Instant>,
     problems: Vec<Problem>,
+    /// Who waits for a path: changes that the feed has told of.
+    told: BTreeMap<Path, Vec<oneshot::Sender<Option<String>>>>,
 }
 
 impl Lane {
@@ -59,11 +61,28 @@ impl Lane {
     /// listed before, and must not be sent once more for that.
     pub fn offer(&self, found: BTreeMap<Path, Job>, began: Instant) {
         let mut jobs = self.jobs();
-        jobs.waiting = found;
-        let Jobs { waiting, running, finished, .. } = &mut *jobs;
+        let Jobs { waiting, running, finished, told, .. } = &mut *jobs;
+        told.retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
+        waiting.retain(|path, _| told.contains_key(path));
+        for (path, job) in found {
+            waiting.entry(path).or_insert(job);
+        }
         finished.retain(|_, at| *at >= began);
-        waiting.retain(|path, _| !running.contains(path) && !finished.contains_key(path));
+        let is_told = |path: &Path| told.contains_key(path);
+        waiting.retain(|path, _| is_told(path) || !(running.contains(path) || finished.contains_key(path)));
         self.offered.notify_waiters();
+    }
+
+    /// Brings a file that the feed has told of. Comes back when it is done, with a sentence where it could not be.
+    pub async fn bring(&self, path: Path, job: Job) -> Option<String> {
+        let (done, wait) = oneshot::channel();
+        {
+            let mut jobs = self.jobs();
+            jobs.told.entry(path.clone()).or_default().push(done);
+            jobs.waiting.insert(path, job);
+        }
+        self.offered.notify_waiters();
+        wait.await.ok().flatten()
     }
 
     /// The paths that wait or run.
@@ -79,16 +98,41 @@ impl Lane {
 
     fn take(&self, bytes_max: u64) -> Option<(Path, Job)> {
         let mut jobs = self.jobs();
-        let fitting = jobs.waiting.iter().filter(|(_, job)| job.bytes <= bytes_max);
+        let is_free = |path: &Path| !jobs.running.contains(path);
+        let fitting = jobs.waiting.iter().filter(|(path, job)| job.bytes <= bytes_max && is_free(path));
         let path = fitting.min_by_key(|(_, job)| job.bytes)?.0.clone();
         let job = jobs.waiting.remove(&path)?;
         jobs.running.insert(path.clone());
         Some((path, job))
     }
 
+    /// Whether the feed has told of a path: then no pass may claim it.
+    fn is_told(&self, path: &[u8]) -> bool {
+        // Who waited is gone when the feed is: then it is a file like any other.
+        self.jobs().told.get(path).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
+    }
+
+    /// What broke off is tried again, if somebody waits for it; else the next pass offers it.
+    fn retry(&self, path: Path, job: Job) {
+        if !self.is_told(&path) {
+            return self.finish(path, None);
+        }
+        let mut jobs = self.jobs();
+        jobs.running.remove(&path);
+        jobs.waiting.entry(path).or_insert(job);
+        self.offered.notify_waiters();
+    }
+
     fn finish(&self, path: Path, problem: Option<String>) {
         let mut jobs = self.jobs();
         jobs.running.remove(&path);
+        // One that came while this was under way is for a newer file.
+        if !jobs.waiting.contains_key(&path) {
+            for waiter in jobs.told.remove(&path).unwrap_or_default() {
+                let _gone = waiter.send(problem.clone());
+            }
+        }
+        self.offered.notify_waiters();
         jobs.finished.insert(path.clone(), Instant::now());
         jobs.problems.extend(problem.map(|sentence| Problem { path, sentence }));
         if jobs.running.is_empty() && jobs.waiting.is_empty() {
@@ -112,23 +156,25 @@ impl Lane {
                 courier = follower.connect_again().await.ok().map(Arc::new);
             }
             let Some(courier) = &courier else {
-                // The pass's own connection fails as well and says why; its next pass offers the job again.
-                self.finish(path, None);
+                // The pass's own connection fails as well and says why.
                 tokio::time::sleep(PAUSE).await;
+                self.retry(path, job);
                 continue;
             };
+            // What the feed has told of is kept from others already.
+            let claims = (!self.is_told(&path)).then_some(&follower.claims);
             let trash = Trash::new(courier.board.report().passes);
             let outcome = match job.verify {
-                true => courier.verify(&path, &trash).await,
-                false => courier.put(&path, job.replaces, &trash).await,
+                true => courier.verify_beside(&path, &trash, claims).await,
+                false => courier.put_beside(&path, job.replaces, &trash, claims).await,
             };
             match outcome {
                 Ok(()) | Err(Fault::Changed) => self.finish(path, None),
                 Err(Fault::Problem(sentence)) => self.finish(path, Some(sentence)),
                 Err(Fault::Lost(error)) => {
                     tracing::debug!(%error, "a large transfer broke off");
-                    self.finish(path, None);
                     tokio::time::sleep(PAUSE).await;
+                    self.retry(path, job);
                 }
             }
         }
@@ -141,6 +187,31 @@ mod tests {
 
     fn job(bytes: u64) -> Job {
         Job { bytes, verify: false, replaces: false }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_file_hears_when_its_newest_version_is_done_and_one_that_is_gone_is_forgotten() {
+        let lane = Lane::default();
+        let [_, any] = WORKERS_BYTES_MAX;
+        let mut first = Box::pin(lane.bring(b"a".to_vec(), job(10)));
+        assert!(futures::poll!(&mut first).is_pending() && lane.is_told(b"a"));
+        assert_eq!(lane.take(any).unwrap().0, b"a");
+        let mut second = Box::pin(lane.bring(b"a".to_vec(), job(20)));
+        assert!(futures::poll!(&mut second).is_pending());
+        assert_eq!(lane.take(any), None, "one at a time");
+        lane.finish(b"a".to_vec(), None);
+        assert!(futures::poll!(&mut first).is_pending(), "a newer version is to come");
+        let (path, again) = lane.take(any).unwrap();
+        lane.retry(path, again);
+        assert_eq!(lane.take(any).unwrap().1, job(20), "what broke off is tried again");
+        lane.finish(b"a".to_vec(), Some("full".into()));
+        assert_eq!((first.await, second.await), (Some("full".into()), Some("full".into())));
+        drop(lane.bring(b"b".to_vec(), job(10)));
+        let mut gone = Box::pin(lane.bring(b"b".to_vec(), job(10)));
+        assert!(futures::poll!(&mut gone).is_pending());
+        drop(gone);
+        lane.offer(BTreeMap::new(), Instant::now());
+        assert!(!lane.is_told(b"b") && lane.take(any).is_none());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! filesync: mirrors the master's data folder to its standbys.
 //!
-//! In the order a change meets them: a follower connects to its standby and makes pass after pass; a pass lists both sides,
-//! plans, and does the steps; the courier moves content; the ledger remembers what is proven. `plan` and `safety` decide
-//! everything and touch nothing; only `listing`, `source`, `remote`, `courier` and `trash` touch a disk or a wire.
+//! In the order a change meets them: a follower connects to its standby; the stream brings what the feed tells as it
+//! happens; pass after pass, behind it, lists both sides, plans, and does the steps; the courier moves content; the ledger
+//! remembers what is proven. `plan`, `safety` and `stream::queue` decide everything and touch nothing; only `listing`, `source`, `remote`, `courier` and `trash` touch a disk or a wire.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -12,6 +12,8 @@ pub mod service;
 
 mod follower;
 mod standby;
+
+mod stream;
 
 mod accounts;
 mod lane;

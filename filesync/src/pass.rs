@@ -4,8 +4,8 @@
 //! connection ends a pass early; what was done until then is recorded, and the next pass goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
@@ -18,11 +18,14 @@ use crate::remote::RemoteListing;
 use crate::safety;
 use crate::status::now_s;
 use crate::store::{Record, Trouble};
+use crate::stream::Claims;
 use crate::trash::Trash;
 use crate::tree::{Entry, Kind, Path, Tree, is_below, shown, upwards};
 
 /// Steps at once; most are files in flight.
 const STEPS_MAX: usize = 48;
+/// How long a pass waits for the feed to tell of what it has found.
+const FEED_GRACE: Duration = Duration::from_secs(1);
 /// Problems told in the log per pass; all of them are in the store.
 const PROBLEMS_TOLD_MAX: usize = 10;
 
@@ -33,6 +36,9 @@ struct Pass<'p> {
     plan: &'p Plan,
     trash: Trash,
     found: Mutex<Found>,
+    claims: &'p Arc<Claims>,
+    /// Where the feed is followed: the paths of which it is known that it could not bring them.
+    untold: Option<BTreeSet<Path>>,
 }
 
 #[derive(Default)]
@@ -40,13 +46,17 @@ struct Found {
     problems: Vec<Problem>,
     /// Paths whose step failed: nothing below them is tried.
     failed: BTreeSet<Path>,
-    /// Files that changed while they were read.
+    /// Files that changed while they were read, and paths that are the feed's.
     changed: u64,
+    /// Differences of which the feed has not told.
+    missed: u64,
 }
 
 /// Does one pass. The error is the sentence why there was none, or why it broke off.
 pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<(), String> {
     let (began, began_s) = (Instant::now(), now_s());
+    follower.claims.begin_pass();
+    let left = follower.take_left();
     let volume = follower.check_volume().await?;
     let source = courier.source.clone();
     let (ours, theirs) = futures::join!(blocking(move || Ok(crate::listing::list(&source))), courier.remote.list());
@@ -75,12 +85,21 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     follower.stored(move |store, _| store.keep_verdict(&verdict, now_s())).await?;
 
     let found = Mutex::new(Found { problems: [problems, their_problems].concat(), ..Found::default() });
-    let pass = Pass { courier, tree: &tree, plan: &plan, trash: Trash::new(pass_number), found };
+    // Only a feed that was followed since before the pass began could have told.
+    let is_followed = follower.board.followed_since().is_some_and(|since| since < began);
+    if is_followed && plan.steps().any(is_change) {
+        // What was listed may be on its way through the feed: it has the time to be told.
+        tokio::time::sleep(FEED_GRACE).await;
+    }
+    let untold = is_followed.then_some(left);
+    let claims = &follower.claims;
+    let pass = Pass { courier, tree: &tree, plan: &plan, trash: Trash::new(pass_number), found, claims, untold };
     let done = pass.all_steps().await;
     courier.ledger.flush().await?;
     let found = pass.found.into_inner().unwrap_or_else(PoisonError::into_inner);
     // A socket in the data folder is a problem to be told, but nothing that is still to come.
     let left = found.changed + found.failed.len() as u64;
+    follower.board.missed(found.missed);
     keep_problems(follower, found.problems, lane).await?;
     done.map_err(|fault| match fault {
         Fault::Lost(error) => error.to_string(),
@@ -91,7 +110,11 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
         follower.stored(|store, _| store.set_verified()).await?;
     }
     let settled = complete && left == 0 && plan.waiting.is_empty() && lane.paths().is_empty();
+    let covered = complete && lane.paths().is_empty();
     follower.board.passed(began, began_s, complete, settled);
+    if covered {
+        follower.board.covered(began);
+    }
     let (pass_ms, entries) = (began.elapsed().as_millis() as u64, plan.entries);
     tracing::debug!(pass_ms, entries, complete, settled, "standby {}: pass done", follower.name());
     Ok(())
@@ -202,7 +225,11 @@ impl Pass<'_> {
         if self.is_below_failed(path) || matches!(step, Step::Rename { from, .. } if self.has_failed(from)) {
             return Ok(());
         }
-        let outcome = self.step(step).await;
+        let claim = self.claims.step(path);
+        let other = if let Step::Rename { from, .. } = step { self.claims.step(from) } else { None };
+        let is_free = claim.is_some() && (other.is_some() || !matches!(step, Step::Rename { .. }));
+        let outcome = if is_free { self.step(step).await } else { Err(Fault::Changed) };
+        drop((claim, other));
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Err(Fault::Lost(error)) => return Err(Fault::Lost(error)),
@@ -211,9 +238,17 @@ impl Pass<'_> {
                 found.problems.push(Problem { path: path.clone(), sentence });
             }
             Err(Fault::Changed) => found.changed += 1,
-            Ok(()) => {}
+            Ok(()) => found.missed += u64::from(self.is_missed(step)),
         }
         Ok(())
+    }
+
+    /// Whether the feed should have told of what a step has put right.
+    fn is_missed(&self, step: &Step) -> bool {
+        let path = path_of(step);
+        let is_excused = |untold: &BTreeSet<Path>| untold.iter().any(|left| left == path || is_below(path, left));
+        let is_large = self.tree.get(path).is_some_and(|entry| entry.size > LARGE_BYTES);
+        is_change(step) && !is_large && self.untold.as_ref().is_some_and(|untold| !is_excused(untold))
     }
 
     /// Whether the step that was to bring this about has failed: then something else may stand there.
@@ -282,6 +317,11 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a step makes good a change, and not only what a change leaves behind.
+fn is_change(step: &Step) -> bool {
+    matches!(step, Step::Rename { .. } | Step::Mkdir { .. } | Step::Trash { .. } | Step::Put { .. } | Step::Link { .. })
 }
 
 fn path_of(step: &Step) -> &Path {

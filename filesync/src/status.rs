@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::remote::Grade;
+use crate::stream::Behind;
 
 /// Seconds since 1970, for people and for the store; spans are measured on the monotonic clock.
 pub fn now_s() -> i64 {
@@ -18,6 +19,8 @@ pub fn now_s() -> i64 {
 pub struct Report {
     /// Its name: the address as configured.
     pub standby: String,
+    /// When this was written, in seconds since 1970: a running filesync does so every few seconds.
+    pub at_s: i64,
     /// What its server can promise; none before the first contact.
     pub grade: Option<Grade>,
     /// Whether it is connected.
@@ -50,6 +53,44 @@ pub struct Report {
     pub deletes_held: u64,
     /// Paths with problems.
     pub problems: u64,
+    /// Whether the feed is followed, and has told everything since the last pass.
+    pub followed: bool,
+    /// Why it is not.
+    pub feed_sentence: Option<String>,
+    /// How far the standby is behind, in milliseconds: the age of the oldest change that it has not got.
+    pub lag_ms: u64,
+    /// Changes that are on their way from the feed.
+    pub changes_behind: u64,
+    /// Files among them.
+    pub files_behind: u64,
+    /// Their bytes.
+    pub bytes_behind: u64,
+    /// Differences that passes have found and of which the feed had not told, since filesync started.
+    pub missed_events: u64,
+}
+
+/// A report older than this is that of a filesync that does not run any more, in seconds.
+const REPORT_AGE_MAX_S: i64 = 30;
+
+impl Report {
+    /// How long ago the filesync that wrote this was seen last, if it does not run any more, in seconds.
+    pub fn silent_s(&self) -> Option<i64> {
+        Some(now_s().saturating_sub(self.at_s)).filter(|age_s| *age_s > REPORT_AGE_MAX_S)
+    }
+
+    /// What is wrong with the standby, in a sentence: it is gone, or lags by more than it may.
+    pub fn alarm(&self, lag_max: Duration) -> Option<String> {
+        let name = &self.standby;
+        if let Some(silent_s) = self.silent_s() {
+            return Some(format!("{name}: filesync does not run; it was seen {silent_s} s ago"));
+        }
+        if !self.connected {
+            let sentence = self.sentence.clone().unwrap_or_else(|| "not reached yet".into());
+            return Some(format!("{name}: not connected: {sentence}"));
+        }
+        let lag = Duration::from_millis(self.lag_ms);
+        (lag > lag_max).then(|| format!("{name}: lags by {} s, more than {} s", lag.as_secs(), lag_max.as_secs()))
+    }
 }
 
 /// The report of a running follower.
@@ -64,6 +105,12 @@ struct State {
     report: Report,
     complete_at: Option<Instant>,
     settled_at: Option<Instant>,
+    /// When the last pass began that saw everything and left no large file behind.
+    covered_since: Option<Instant>,
+    /// Since when the feed is followed without anything missing.
+    followed_since: Option<Instant>,
+    /// Since when the oldest change waits that the standby has not got.
+    oldest: Option<Instant>,
 }
 
 impl Board {
@@ -80,7 +127,8 @@ impl Board {
 
     /// The report as it is now.
     pub fn report(&self) -> Report {
-        self.state().report.clone()
+        let lag_ms = self.lag().as_millis() as u64;
+        Report { lag_ms, at_s: now_s(), ..self.state().report.clone() }
     }
 
     /// Changes the report.
@@ -98,11 +146,53 @@ impl Board {
 
     /// Notes that there is none, and why.
     pub fn disconnected(&self, sentence: &str) {
-        let report = &mut self.state().report;
+        let state = &mut *self.state();
+        let report = &mut state.report;
         if report.connected {
             (report.connected, report.since_s) = (false, now_s());
         }
         report.sentence = Some(sentence.to_owned());
+        report.followed = false;
+        (state.followed_since, state.oldest) = (None, None);
+    }
+
+    /// Notes what the feed has told that is not on the standby yet. `is_current` says that nothing before it is missing.
+    pub fn feed(&self, behind: Behind, is_current: bool) {
+        let state = &mut *self.state();
+        state.followed_since = if is_current { state.followed_since.or_else(|| Some(Instant::now())) } else { None };
+        state.oldest = behind.oldest;
+        let report = &mut state.report;
+        (report.followed, report.feed_sentence) = (is_current, None);
+        (report.changes_behind, report.files_behind, report.bytes_behind) =
+            (behind.changes, behind.files, behind.bytes);
+    }
+
+    /// Notes that the feed is not followed, and why.
+    pub fn feed_lost(&self, sentence: &str) {
+        let state = &mut *self.state();
+        (state.followed_since, state.oldest) = (None, None);
+        (state.report.followed, state.report.feed_sentence) = (false, Some(sentence.to_owned()));
+        (state.report.changes_behind, state.report.files_behind, state.report.bytes_behind) = (0, 0, 0);
+    }
+
+    /// Since when the feed is followed without anything missing.
+    pub fn followed_since(&self) -> Option<Instant> {
+        self.state().followed_since
+    }
+
+    /// Notes a pass that saw everything and left no large file behind.
+    pub fn covered(&self, began: Instant) {
+        self.state().covered_since = Some(began);
+    }
+
+    /// When the last such pass began.
+    pub fn covered_since(&self) -> Option<Instant> {
+        self.state().covered_since
+    }
+
+    /// Notes differences of which the feed had not told.
+    pub fn missed(&self, count: u64) {
+        self.state().report.missed_events += count;
     }
 
     /// Notes a file on its way out.
@@ -131,9 +221,14 @@ impl Board {
         }
     }
 
-    /// The age of what the standby has for sure: of the last pass that left nothing to do.
+    /// How far the standby is behind: where the feed is followed, the age of the oldest change that it has not got; else
+    /// that of the last pass that left nothing to do.
     pub fn lag(&self) -> Duration {
-        self.state().settled_at.unwrap_or(self.started).elapsed()
+        let state = self.state();
+        if state.report.connected && state.followed_since.is_some() {
+            return state.oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed());
+        }
+        state.settled_at.unwrap_or(self.started).elapsed()
     }
 
     /// Whether the standby follows; else a sentence.
@@ -186,6 +281,37 @@ mod tests {
         assert!(board.ready().unwrap_err().contains("s ago"));
         let before = board.lag();
         assert!(board.lag() > before);
+    }
+
+    #[test]
+    fn an_alarm_says_what_is_wrong() {
+        let limit = Duration::from_secs(60);
+        let report =
+            Report { standby: "s:1".into(), at_s: now_s(), connected: true, lag_ms: 5000, ..Report::default() };
+        assert_eq!(report.alarm(limit), None);
+        let late = Report { lag_ms: 61_000, ..report.clone() };
+        assert_eq!(late.alarm(limit).unwrap(), "s:1: lags by 61 s, more than 60 s");
+        let away = Report { connected: false, sentence: Some("no route".into()), ..report.clone() };
+        assert!(away.alarm(limit).unwrap().contains("not connected: no route"));
+        let dead = Report { at_s: now_s() - 100, ..report };
+        assert!(dead.alarm(limit).unwrap().contains("filesync does not run"));
+    }
+
+    #[test]
+    fn while_the_feed_is_followed_the_lag_is_the_age_of_the_oldest_change() {
+        let board = Board::new("s:1", Duration::from_secs(100));
+        board.connected(Grade::Pair);
+        board.feed(Behind::default(), true);
+        assert_eq!((board.lag(), board.report().followed), (Duration::ZERO, true));
+        let oldest = Instant::now().checked_sub(Duration::from_secs(5));
+        board.feed(Behind { oldest, changes: 2, files: 1, bytes: 10 }, true);
+        assert!(board.lag() >= Duration::from_secs(5));
+        board.feed(Behind::default(), false);
+        let before = board.lag();
+        assert!(board.lag() > before, "nothing is proven by a feed that misses something");
+        board.feed_lost("sftpd is away");
+        let report = board.report();
+        assert_eq!((report.followed, report.feed_sentence.as_deref()), (false, Some("sftpd is away")));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
-use rusqlite::{Connection, Row, params};
+use pair::record::Position;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::safety::{Memory, Missed, Reason, Verdict};
 use crate::tree::{Base, Bases, Entry, Kind, Path, Seen};
@@ -44,6 +45,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS problem (
         standby INTEGER NOT NULL, path BLOB NOT NULL, sentence TEXT NOT NULL, first_s INTEGER NOT NULL,
         last_s INTEGER NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS position (standby INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL);
     PRAGMA user_version = 1;";
 
 /// Something proven, to be remembered.
@@ -199,6 +201,37 @@ impl Store {
             }
         }
         tx.commit()
+    }
+
+    /// What both sides agreed on for one path.
+    pub fn base(&self, path: &[u8]) -> rusqlite::Result<Option<Base>> {
+        let mut query = self.db.prepare_cached("SELECT * FROM base WHERE standby = ? AND path = ?")?;
+        query.query_row(params![self.standby, path], base_of).optional()
+    }
+
+    /// How far the standby is in the feed.
+    pub fn position(&self) -> rusqlite::Result<Option<Position>> {
+        let mut query = self.db.prepare_cached("SELECT epoch, seq FROM position WHERE standby = ?")?;
+        let row = |row: &Row| Ok(Position { epoch: row.get(0)?, seq: row.get::<_, i64>(1)? as u64 });
+        query.query_row([self.standby], row).optional()
+    }
+
+    /// Keeps how far the standby is in the feed.
+    pub fn keep_position(&self, position: &Position) -> rusqlite::Result<()> {
+        let mut keep = self.db.prepare_cached("INSERT OR REPLACE INTO position VALUES (?, ?, ?)")?;
+        keep.execute(params![self.standby, position.epoch, position.seq as i64]).map(drop)
+    }
+
+    /// Adds something that could not be done to what the last pass has found; tells whether it is new.
+    pub fn add_trouble(&self, path: &[u8], sentence: &str, now_s: i64) -> rusqlite::Result<bool> {
+        let mut before = self.db.prepare_cached("SELECT sentence FROM problem WHERE standby = ? AND path = ?")?;
+        let before: Option<String> = before.query_row(params![self.standby, path], |row| row.get(0)).optional()?;
+        let mut add = self.db.prepare_cached(
+            "INSERT INTO problem VALUES (?1, ?2, ?3, ?4, ?4, 1)
+             ON CONFLICT DO UPDATE SET sentence = ?3, last_s = ?4, attempts = attempts + 1",
+        )?;
+        add.execute(params![self.standby, path, sentence, now_s])?;
+        Ok(before.as_deref() != Some(sentence))
     }
 
     /// Keeps a verdict for the next pass. Approvals stay as long as what they approve is missing.

@@ -3,6 +3,7 @@
 //! Nothing here removes anything; [`crate::housekeeping`] does, days later.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pair::client::{ClientError, Result};
@@ -14,14 +15,25 @@ use crate::tree::{Path, join, parent, upwards};
 pub struct Trash {
     folder: Path,
     made: Mutex<HashSet<Path>>,
+    /// How often a place was taken already.
+    again: AtomicU64,
 }
 
 impl Trash {
     /// The folder of one pass. It is made when something comes into it.
     pub fn new(pass: u64) -> Trash {
+        Trash::of(&pass.to_string())
+    }
+
+    /// The folder of changes that the feed has told of, for a while.
+    pub fn of_feed() -> Trash {
+        Trash::of("feed")
+    }
+
+    fn of(whose: &str) -> Trash {
         let now = jiff::Timestamp::now();
-        let folder = format!(".pair/trash/{}-{pass}", now.strftime("%Y-%m-%d/%H%M%S"));
-        Trash { folder: folder.into_bytes(), made: Mutex::default() }
+        let folder = format!(".pair/trash/{}-{whose}", now.strftime("%Y-%m-%d/%H%M%S"));
+        Trash { folder: folder.into_bytes(), made: Mutex::default(), again: AtomicU64::new(1) }
     }
 
     /// Gives what is at a path a second name in the trash; nothing there is fine. Its place in the tree stays filled.
@@ -38,8 +50,9 @@ impl Trash {
         let mut folder = self.folder.clone();
         for second in [false, true] {
             if second {
-                // The same path went into this pass's trash before, as a file or as a folder.
-                folder.extend_from_slice(b"-again");
+                // The same path went into this trash before, as a file or as a folder.
+                let again = self.again.fetch_add(1, Ordering::Relaxed);
+                folder.extend_from_slice(format!("-again-{again}").as_bytes());
             }
             let place = join(&folder, path);
             self.make_folders(remote, parent(&place)).await?;

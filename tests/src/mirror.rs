@@ -29,6 +29,19 @@ impl Mirror {
         Mirror { settings, program: None, health: None }
     }
 
+    /// Changes a setting; for the next start.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// A number from its metrics, of its only standby; not a number while there is none.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.page("/metrics").1;
+        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(f64::NAN)
+    }
+
     /// A command of filesync's, with the same settings.
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary("filesync"));

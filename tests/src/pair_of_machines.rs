@@ -21,11 +21,18 @@ impl Pair {
     /// Starts one with the seed's accounts.
     #[track_caller]
     pub fn start() -> Pair {
+        Pair::start_with(&[])
+    }
+
+    /// As [`Pair::start`], with settings of the mirror.
+    #[track_caller]
+    pub fn start_with(settings: &[(&str, &str)]) -> Pair {
         let secret = new_secret();
         let master = Machine::master().secret(&secret).start();
         let address = master.address().to_string();
         let standby = Machine::master().secret(&secret).standby().setting("MASTER_ADDRESS", &address).start();
         let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
+        settings.iter().for_each(|(key, value)| mirror.set(key, value));
         mirror.start();
         Pair { master, standby, mirror }
     }
@@ -45,9 +52,11 @@ impl Pair {
             differences.is_empty()
         };
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within(bound, "both are equal", equal)));
-        assert!(waited.is_ok(), "master and standby differ at {} paths, first:\n{}", differences.len(), {
+        if waited.is_err() {
+            let count = differences.len();
             differences.truncate(10);
-            differences.join("\n")
-        });
+            let (differences, metrics) = (differences.join("\n"), self.mirror.page("/metrics").1);
+            panic!("master and standby differ at {count} paths, first:\n{differences}\n{metrics}");
+        }
     }
 }

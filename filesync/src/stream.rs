@@ -1,0 +1,228 @@
+//! Follows the feed for one standby: every change reaches it at once, beside the passes.
+//!
+//! Always holds: what is acknowledged is on the standby's disk, or is shown as a problem and left to the next pass; the
+//! position is kept in the store before it is told. Without a feed (sftpd is away, or tells of what cannot be had any
+//! more) the passes go on alone, and what is behind is said.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use pair::feed::{Event, Subscription};
+use pair::record::{Operation, Position, Record};
+
+use crate::courier::{Courier, Fault};
+use crate::follower::Follower;
+use crate::lane::{Job, Lane};
+use crate::listing::Problem;
+use crate::tree::Path;
+
+mod apply;
+mod claims;
+mod queue;
+
+use apply::{Applier, Outcome};
+pub use claims::Claims;
+use claims::Told;
+pub use queue::Behind;
+use queue::{Queue, paths_of};
+
+/// Changes that are being made at once; most are files in flight.
+const CHANGES_MAX: usize = 48;
+/// Changes that wait; past it no more are read from the feed.
+const WAITING_MAX: usize = 8192;
+/// How often a position is kept and told, while it moves.
+const ACKNOWLEDGE: Duration = Duration::from_millis(100);
+/// How long a feed that cannot be had is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A feed that says nothing for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Why following has ended.
+enum End {
+    /// The feed is gone.
+    Feed(String),
+    /// The connection to the standby is.
+    Standby(String),
+}
+
+/// How a change went, under its number.
+type Ended = (u64, Result<Outcome, Fault>);
+
+/// What the changes are made with.
+struct Context<'a> {
+    follower: &'a Follower,
+    courier: &'a Courier,
+    lane: &'a Lane,
+    applier: Applier<'a>,
+}
+
+/// Where following has come to.
+struct Progress {
+    queue: Queue,
+    /// Keeps passes away from the paths of changes that are not over.
+    told: BTreeMap<u64, (Path, Arc<Told>)>,
+    epoch: String,
+    /// What was kept last.
+    acknowledged: u64,
+    /// Only a pass that begins after this, and sees everything, covers what the feed does not tell.
+    needs_pass_after: Option<Instant>,
+}
+
+/// Follows for ever; comes back with the reason when the standby's connection is lost.
+pub async fn follow(follower: &Follower, courier: &Courier, lane: &Lane) -> String {
+    let applier = Applier::new(courier, follower.store());
+    let context = Context { follower, courier, lane, applier };
+    loop {
+        let reason = match context.subscribe().await {
+            Ok((mut subscription, mut progress)) => match context.run(&mut subscription, &mut progress).await {
+                End::Standby(sentence) => return sentence,
+                End::Feed(reason) => reason,
+            },
+            Err(error) => format!("{error:#}"),
+        };
+        follower.board.feed_lost(&reason);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+impl Context<'_> {
+    async fn subscribe(&self) -> anyhow::Result<(Subscription, Progress)> {
+        let from = self.follower.stored(|store, _| store.position()).await.map_err(anyhow::Error::msg)?;
+        let socket = pair::feed::path(self.follower.state());
+        let subscribed = Subscription::connect(&socket, self.follower.name(), from.clone());
+        let subscribed = tokio::time::timeout(SILENCE_MAX, subscribed).await;
+        let subscription = subscribed.unwrap_or_else(|_| anyhow::bail!("the feed does not answer"))?;
+        let epoch = subscription.hello().epoch.id.clone();
+        let seq = from.filter(|from| from.epoch == epoch).map_or(0, |from| from.seq);
+        let (queue, told) = (Queue::new(seq), BTreeMap::new());
+        Ok((subscription, Progress { queue, told, epoch, acknowledged: seq, needs_pass_after: None }))
+    }
+
+    async fn run(&self, subscription: &mut Subscription, progress: &mut Progress) -> End {
+        let (mut running, mut large) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let mut acknowledge = tokio::time::interval(ACKNOWLEDGE);
+        let mut heard = tokio::time::Instant::now();
+        acknowledge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            while running.len() < CHANGES_MAX
+                && let Some(record) = progress.queue.take()
+            {
+                running.push(self.make(record, progress));
+            }
+            self.show(progress);
+            let has_room = progress.queue.len() < WAITING_MAX;
+            if !has_room {
+                // It is not asked, so its silence says nothing.
+                heard = tokio::time::Instant::now();
+            }
+            let done: Ended = tokio::select! {
+                event = tokio::time::timeout_at(heard + SILENCE_MAX, subscription.next()), if has_room => {
+                    heard = tokio::time::Instant::now();
+                    let event = event.unwrap_or_else(|_| Err(anyhow::anyhow!("the feed is silent")));
+                    match event {
+                        Ok(event) => {
+                            self.take_in(event, progress);
+                            continue;
+                        }
+                        Err(error) => break End::Feed(format!("{error:#}")),
+                    }
+                }
+                Some(done) = running.next(), if !running.is_empty() => done,
+                Some(done) = large.next(), if !large.is_empty() => done,
+                _ = acknowledge.tick() => match self.acknowledge(subscription, progress).await {
+                    Ok(()) => continue,
+                    Err(end) => break end,
+                },
+            };
+            match done {
+                (seq, Ok(Outcome::Large(path, job))) => large.push(self.bring_large(seq, path, job)),
+                (_, Err(Fault::Lost(error))) => break End::Standby(error.to_string()),
+                (seq, outcome) => self.finish(seq, outcome.err(), progress).await,
+            }
+        }
+    }
+
+    fn take_in(&self, event: Event, progress: &mut Progress) {
+        match event {
+            Event::Record(record) => {
+                if record.op == Operation::Mark {
+                    // Something before it may never have been told.
+                    self.compare(progress);
+                }
+                let (age, paths) = (age_of(record.time_ms), paths_of(&record));
+                let told = Arc::new(self.follower.claims.tell(paths));
+                progress.told.insert(record.seq, (record.path.0.clone(), told));
+                progress.queue.admit(*record, age);
+            }
+            Event::Reconcile { reason, seq } => {
+                tracing::info!("standby {}: {reason}: both sides are compared", self.follower.name());
+                progress.queue.pass(seq);
+                self.compare(progress);
+            }
+            Event::Heartbeat { seq, .. } => progress.queue.pass(seq),
+            // A position that the feed has noted already, after ours was lost: it goes on from there by itself.
+            Event::Refused(sentence) => tracing::debug!(sentence, "the feed refuses"),
+        }
+    }
+
+    fn compare(&self, progress: &mut Progress) {
+        progress.needs_pass_after = Some(Instant::now());
+        self.follower.pass_wanted.notify_one();
+    }
+
+    /// Makes a change, once no step of a pass is under way there.
+    fn make(&self, record: Record, progress: &Progress) -> impl Future<Output = Ended> + use<'_> {
+        let told = progress.told.get(&record.seq).map(|(_, told)| told.clone());
+        async move {
+            if let Some(told) = told {
+                told.alone().await;
+            }
+            (record.seq, self.applier.apply(&record).await)
+        }
+    }
+
+    async fn bring_large(&self, seq: u64, path: Path, job: Job) -> Ended {
+        let problem = self.lane.bring(path, job).await;
+        (seq, problem.map_or(Ok(Outcome::Done), |sentence| Err(Fault::Problem(sentence))))
+    }
+
+    /// A change is over, or left to the next pass: it is shown, and holds up nothing.
+    async fn finish(&self, seq: u64, fault: Option<Fault>, progress: &mut Progress) {
+        progress.queue.finish(seq);
+        let Some((path, _)) = progress.told.remove(&seq) else { return };
+        if let Some(Fault::Problem(sentence)) = fault {
+            self.follower.leave_to_pass(Problem { path, sentence }).await;
+        }
+    }
+
+    /// Keeps how far the standby is, then tells the feed.
+    async fn acknowledge(&self, subscription: &mut Subscription, progress: &mut Progress) -> Result<(), End> {
+        if let Some(since) = progress.needs_pass_after {
+            if self.follower.board.covered_since().is_none_or(|began| began < since) {
+                return Ok(());
+            }
+            progress.needs_pass_after = None;
+        }
+        let seq = progress.queue.done();
+        if seq <= progress.acknowledged {
+            return Ok(());
+        }
+        self.courier.ledger.flush().await.map_err(End::Standby)?;
+        let position = Position { epoch: progress.epoch.clone(), seq };
+        self.follower.stored(move |store, _| store.keep_position(&position)).await.map_err(End::Standby)?;
+        progress.acknowledged = seq;
+        subscription.acknowledge(seq).await.map_err(|error| End::Feed(format!("{error:#}")))
+    }
+
+    fn show(&self, progress: &Progress) {
+        let is_current = progress.needs_pass_after.is_none();
+        self.follower.board.feed(progress.queue.behind(), is_current);
+    }
+}
+
+fn age_of(time_ms: i64) -> Duration {
+    let age_ms = jiff::Timestamp::now().as_millisecond().saturating_sub(time_ms);
+    Duration::from_millis(age_ms.max(0) as u64)
+}

@@ -1,0 +1,193 @@
+//! Who is at work where on a standby: the feed's changes come before a pass, which saw the volume some time ago.
+//!
+//! Always holds: a pass does nothing to a path that the feed has told of since the pass began, nor in it or above it; the
+//! feed's change waits for a step of a pass that is under way there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::tree::{Path, below, upwards};
+
+/// Paths that are remembered at most; past it a pass leaves everything to the feed.
+const TOLD_MAX: usize = 200_000;
+
+/// Shared by a standby's passes and its feed.
+#[derive(Default)]
+pub struct Claims {
+    // Held for a lookup.
+    state: Mutex<State>,
+    stepped: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Paths of the feed's changes that are not over, and how many concern each.
+    under_way: BTreeMap<Path, usize>,
+    /// Paths that the feed has told of since the last pass began.
+    told: BTreeMap<Path, ()>,
+    /// Whether there were too many of them.
+    is_all_told: bool,
+    /// Paths of the pass's steps that are under way.
+    steps: BTreeMap<Path, usize>,
+}
+
+/// A pass may work at a path until this is dropped.
+pub struct Step {
+    claims: Arc<Claims>,
+    path: Path,
+}
+
+/// A change of the feed is under way until this is dropped.
+pub struct Told {
+    claims: Arc<Claims>,
+    paths: Vec<Path>,
+}
+
+fn meets<T>(paths: &BTreeMap<Path, T>, path: &[u8]) -> bool {
+    !paths.is_empty() && (upwards(path).any(|above| paths.contains_key(above)) || below(paths, path).next().is_some())
+}
+
+fn release(paths: &mut BTreeMap<Path, usize>, path: &[u8]) {
+    if let Some(count) = paths.get_mut(path) {
+        *count -= 1;
+        if *count == 0 {
+            paths.remove(path);
+        }
+    }
+}
+
+impl Claims {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pass begins: what it is about to list may lack only what is not over yet.
+    pub fn begin_pass(&self) {
+        let mut state = self.state();
+        state.told = state.under_way.keys().map(|path| (path.clone(), ())).collect();
+        state.is_all_told = false;
+    }
+
+    /// Lets a pass do a step at a path, unless that is the feed's.
+    pub fn step(self: &Arc<Self>, path: &[u8]) -> Option<Step> {
+        let mut state = self.state();
+        if state.is_all_told || meets(&state.told, path) {
+            return None;
+        }
+        *state.steps.entry(path.to_vec()).or_default() += 1;
+        Some(Step { claims: self.clone(), path: path.to_vec() })
+    }
+
+    /// Lets somebody work at a path unless a change of the feed is under way there: for what looks itself whether the volume
+    /// is still as it was.
+    pub fn quiet(self: &Arc<Self>, path: &[u8]) -> Option<Step> {
+        let mut state = self.state();
+        if meets(&state.under_way, path) {
+            return None;
+        }
+        *state.steps.entry(path.to_vec()).or_default() += 1;
+        Some(Step { claims: self.clone(), path: path.to_vec() })
+    }
+
+    /// The feed has told of a change: from now on its paths are no pass's.
+    pub fn tell(self: &Arc<Self>, paths: Vec<Path>) -> Told {
+        let mut state = self.state();
+        if state.told.len() > TOLD_MAX {
+            state.told.clear();
+            state.is_all_told = true;
+        }
+        for path in &paths {
+            state.told.insert(path.clone(), ());
+            *state.under_way.entry(path.clone()).or_default() += 1;
+        }
+        Told { claims: self.clone(), paths }
+    }
+}
+
+impl Told {
+    /// Comes back when no step of a pass is under way at these paths. No other begins meanwhile.
+    pub async fn alone(&self) {
+        loop {
+            let stepped = self.claims.stepped.notified();
+            tokio::pin!(stepped);
+            stepped.as_mut().enable();
+            if !self.paths.iter().any(|path| meets(&self.claims.state().steps, path)) {
+                return;
+            }
+            stepped.await;
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        release(&mut self.claims.state().steps, &self.path);
+        self.claims.stepped.notify_waiters();
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let mut state = self.claims.state();
+        self.paths.iter().for_each(|path| release(&mut state.under_way, path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_leaves_to_the_feed_what_was_told_since_it_began() {
+        let claims = Arc::new(Claims::default());
+        let told = claims.tell(vec![b"a/b".to_vec()]);
+        assert!(["a", "a/b", "a/b/c"].iter().all(|path| claims.step(path.as_bytes()).is_none()));
+        assert!(["a/c", "a.b", "b"].iter().all(|path| claims.step(path.as_bytes()).is_some()));
+        claims.begin_pass();
+        assert!(claims.step(b"a/b").is_none(), "it is not over: the pass may have listed what was before");
+        drop(told);
+        assert!(claims.step(b"a/b").is_none());
+        claims.begin_pass();
+        assert!(claims.step(b"a/b").is_some());
+    }
+
+    #[tokio::test]
+    async fn what_looks_itself_is_refused_only_what_is_under_way() {
+        let claims = Arc::new(Claims::default());
+        let told = claims.tell(vec![b"a".to_vec()]);
+        assert!(claims.quiet(b"a/b").is_none());
+        drop(told);
+        let step = claims.quiet(b"a/b").unwrap();
+        assert!(claims.step(b"a/b").is_none(), "the pass has seen it as it was before");
+        let told = claims.tell(vec![b"a".to_vec()]);
+        let mut alone = Box::pin(told.alone());
+        assert!(futures::poll!(&mut alone).is_pending());
+        drop(step);
+        alone.await;
+    }
+
+    #[test]
+    fn too_many_paths_are_all_the_feeds() {
+        let claims = Arc::new(Claims::default());
+        for number in 0..TOLD_MAX + 2 {
+            drop(claims.tell(vec![number.to_string().into_bytes()]));
+        }
+        assert!(claims.step(b"other").is_none() && claims.state().told.len() < 10);
+        claims.begin_pass();
+        assert!(claims.step(b"other").is_some());
+    }
+
+    #[tokio::test]
+    async fn the_feed_waits_for_a_step_that_is_under_way() {
+        let claims = Arc::new(Claims::default());
+        let step = claims.step(b"a/b").unwrap();
+        let told = claims.tell(vec![b"a".to_vec()]);
+        let mut alone = Box::pin(told.alone());
+        assert!(futures::poll!(&mut alone).is_pending());
+        assert!(claims.step(b"a/b").is_none(), "no other begins");
+        drop(step);
+        alone.await;
+    }
+}
