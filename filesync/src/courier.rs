@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use pair::client::{ClientError, Handle};
 use pair::wire::{Attrs, open_flag};
@@ -29,8 +30,9 @@ pub const LARGE_BYTES: u64 = 8 * 1024 * 1024;
 const SMALL_BYTES: u64 = 255 * 1024;
 /// How much is read from the disk at a time, in bytes.
 const CHUNK_BYTES: u64 = 1020 * 1024;
-/// How much is sent before the file is looked at again, in bytes.
+/// After how much the file is looked at again, in bytes, and after what time at the latest.
 const CHECK_BYTES: u64 = 64 * CHUNK_BYTES;
+const CHECK_TIME: Duration = Duration::from_secs(2);
 /// Writes of one file in flight; with 255 KiB each about 4 MiB.
 const WRITES_MAX: usize = 16;
 
@@ -43,6 +45,16 @@ pub enum Fault {
     Problem(String),
     /// The source changed meanwhile; the next pass sees to it.
     Changed,
+}
+
+/// How giving another name went.
+pub enum Renamed {
+    /// Well.
+    Done,
+    /// This has the name.
+    Taken(Seen),
+    /// There is nothing under the old name, or no folder for the new one.
+    Missing,
 }
 
 impl From<ClientError> for Fault {
@@ -247,11 +259,13 @@ impl Courier {
     async fn send(&self, path: &[u8], handle: &Handle, opened: &Opened, from: u64) -> Result<(), Fault> {
         let (client, size) = (&self.remote.client, opened.entry.size);
         let (mut offset, mut pending) = (from, VecDeque::new());
+        let (mut checked_at, mut checked) = (from, Instant::now());
         while offset < size {
             let length = CHUNK_BYTES.min(size - offset) as usize;
-            if offset.saturating_sub(from).is_multiple_of(CHECK_BYTES) && offset > from {
+            if offset - checked_at >= CHECK_BYTES || checked.elapsed() > CHECK_TIME {
                 // Renamed, removed or replaced: the rest is for nobody.
                 self.still_the_same(path, opened).await?;
+                (checked_at, checked) = (offset, Instant::now());
             }
             let chunk = match &opened.content {
                 Some(content) => content.clone(),
@@ -296,26 +310,37 @@ impl Courier {
 
     /// Renames a whole stage to its name, after what it replaces was kept.
     async fn publish(&self, stage: &[u8], path: &[u8], replaces: bool, trash: &Trash) -> Result<(), Fault> {
-        let (client, from, to) = (&self.remote.client, self.remote.at(stage), self.remote.at(path));
         if !replaces {
-            match client.rename(&from, &to).await {
-                Err(ClientError::Status { .. }) => match self.remote.look(path).await? {
-                    Some(seen) if seen.kind == Kind::Folder => {
-                        return Err(Fault::Problem("the standby has a folder where a file comes".into()));
-                    }
-                    Some(_) => {}
-                    None => return Err(Fault::Problem("the standby lets nothing take this name".into())),
-                },
-                outcome => return Ok(outcome?),
+            match self.rename(stage, path).await? {
+                Renamed::Done => return Ok(()),
+                Renamed::Taken(seen) if seen.kind == Kind::Folder => return Err(folder_in_the_way()),
+                Renamed::Taken(_) => {}
+                Renamed::Missing => return Err(Fault::Problem("the standby has no folder for it yet".into())),
             }
         }
-        if self.remote.posix_rename && self.remote.hardlink {
-            trash.keep(&self.remote, path).await?;
-            return Ok(client.posix_rename(&from, &to).await?);
-        }
-        trash.take(&self.remote, path).await?;
-        Ok(client.rename(&from, &to).await?)
+        Ok(trash.rename_over(&self.remote, stage, path).await?)
     }
+
+    /// Gives something another name, unless that is taken.
+    pub async fn rename(&self, from: &[u8], to: &[u8]) -> Result<Renamed, Fault> {
+        // Our own sftpd refuses a taken name. Of other servers some replace, in silence, what nobody has kept.
+        if self.remote.grade != Grade::Pair
+            && let Some(seen) = self.remote.look(to).await?
+        {
+            return Ok(Renamed::Taken(seen));
+        }
+        match self.remote.client.rename(&self.remote.at(from), &self.remote.at(to)).await {
+            Ok(()) => Ok(Renamed::Done),
+            Err(error) if error.is_missing() => Ok(Renamed::Missing),
+            Err(error) if error.is_lost() => Err(error.into()),
+            Err(error) => self.remote.look(to).await?.map(Renamed::Taken).ok_or_else(|| error.into()),
+        }
+    }
+}
+
+/// A folder of the standby's own is for no file to replace.
+pub fn folder_in_the_way() -> Fault {
+    Fault::Problem("the standby has a folder where a file comes".into())
 }
 
 fn times_of(entry: &Entry) -> Attrs {

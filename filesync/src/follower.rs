@@ -3,17 +3,17 @@
 //! Each standby has a follower of its own, with its own connections, store rows and patience: none ever waits for another.
 //! That a standby is away is said once, and once more when it is back.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pair::record::Position;
 use pair::volume::{file_system_id, read_marker};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::accounts;
 use crate::config::Config;
-use crate::courier::Courier;
+use crate::courier::{Courier, blocking};
 use crate::housekeeping;
 use crate::lane::{Lane, WORKERS_BYTES_MAX};
 use crate::ledger::Ledger;
@@ -24,8 +24,8 @@ use crate::source::Source;
 use crate::standby::{Address, Failure, Identity, Standby};
 use crate::status::{Board, now_s};
 use crate::store::Store;
-use crate::stream::{self, Claims};
-use crate::tree::{Path, shown};
+use crate::stream::{self, Claims, Left};
+use crate::tree::shown;
 
 /// The first wait after a failure.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -54,12 +54,16 @@ pub struct Follower {
     pub claims: Arc<Claims>,
     /// Asks for a pass before its time.
     pub pass_wanted: Notify,
-    /// Paths that the feed's changes could not be made at, since the last pass began.
-    left: Mutex<BTreeSet<Path>>,
+    /// What the feed has left to passes.
+    pub left: Left,
+    /// Up to where the feed has told.
+    pub heard: watch::Sender<Option<Position>>,
 }
 
 /// The least time between two passes, unless the interval is shorter.
 const PASSES_APART_MIN: Duration = Duration::from_secs(1);
+/// How long a pass waits for the feed to tell of all that it has listed.
+const HEARING_MAX: Duration = Duration::from_secs(10);
 
 impl Follower {
     /// A follower for a standby.
@@ -86,7 +90,8 @@ impl Follower {
             accounts: config.state.join("accounts.json"),
             claims: Arc::default(),
             pass_wanted: Notify::new(),
-            left: Mutex::default(),
+            left: Left::default(),
+            heard: watch::Sender::new(None),
         })
     }
 
@@ -105,21 +110,30 @@ impl Follower {
         self.store.clone()
     }
 
-    /// A change that could not be made is shown, and left to the next pass.
-    pub async fn leave_to_pass(&self, Problem { path, sentence }: Problem) {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+    /// Shows what could not be done, and says it once.
+    pub async fn show_problem(&self, Problem { path, sentence }: Problem) {
         let (at, told) = (path.clone(), sentence.clone());
-        match self.stored(move |store, _| store.add_trouble(&at, &told, now_s())).await {
-            Ok(true) => tracing::warn!("standby {}: {}: {sentence}", self.name(), shown(&path)),
-            Ok(false) => {}
+        let added = self.stored(move |store, _| Ok((store.add_trouble(&at, &told, now_s())?, store.troubles_count()?)));
+        match added.await {
+            Ok((is_new, count)) => {
+                self.board.update(|report| report.problems = count);
+                if is_new {
+                    tracing::warn!("standby {}: {}: {sentence}", self.name(), shown(&path));
+                }
+            }
             Err(error) => tracing::warn!("standby {}: {error}", self.name()),
         }
-        self.pass_wanted.notify_one();
     }
 
-    /// What the feed has left to the pass that begins.
-    pub fn take_left(&self) -> BTreeSet<Path> {
-        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Waits until the feed has told of all that has happened by now; false where it does not come to that.
+    pub async fn hears_of_all(&self) -> bool {
+        let heard = async {
+            let last = pair::feed::last_seq(&pair::feed::path(&self.state)).await.ok()?;
+            let is_past = |heard: &Position| heard.epoch == last.epoch && heard.seq >= last.seq;
+            let mut heard = self.heard.subscribe();
+            heard.wait_for(|heard| heard.as_ref().is_some_and(is_past)).await.ok().map(drop)
+        };
+        matches!(tokio::time::timeout(HEARING_MAX, heard).await, Ok(Some(())))
     }
 
     /// Follows until it is dropped.
@@ -199,24 +213,29 @@ impl Follower {
                 None => accounts::keep_pushed(&self.standby, &self.accounts).await,
             }
         };
-        tokio::select! {
-            reason = self.passes(&courier, &lane, said) => {
-                let sentence = format!("standby {}: {reason}", self.name());
-                if courier.remote.client.is_lost() { Failure::Away(sentence) } else { Failure::Wrong(sentence) }
-            }
+        let reason = tokio::select! {
+            reason = self.passes(&courier, &lane, said) => reason,
+            reason = stream::follow(self, &courier, &lane), if self.follow => reason,
             _ = large => "the lane for large files ended".into(),
-            reason = stream::follow(self, &courier, &lane), if self.follow => {
-                let sentence = format!("standby {}: {reason}", self.name());
-                if courier.remote.client.is_lost() { Failure::Away(sentence) } else { Failure::Wrong(sentence) }
-            }
             () = accounts => "pushing accounts ended".into(),
-        }
+        };
+        let sentence = format!("standby {}: {reason}", self.name());
+        if courier.remote.client.is_lost() { Failure::Away(sentence) } else { Failure::Wrong(sentence) }
     }
 
     /// One more connection to the same standby.
     pub async fn connect_again(&self) -> Result<Courier, String> {
         let remote = self.standby.connect().await.map_err(|failure| failure.sentence().to_owned())?;
         self.courier(remote)
+    }
+
+    /// Whether both sides agree on a path as it is now.
+    pub async fn has(&self, courier: &Courier, path: &[u8]) -> bool {
+        let (source, at) = (courier.source.clone(), path.to_vec());
+        let Ok(now) = blocking(move || Ok(source.look(&at)?)).await else { return false };
+        let at = path.to_vec();
+        let base = self.stored(move |store, _| store.base(&at)).await.ok().flatten();
+        base.is_some_and(|base| base.source == now)
     }
 
     fn courier(&self, remote: Remote) -> Result<Courier, String> {

@@ -5,16 +5,17 @@
 //! file does not hold up the merely large ones either.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pair::client::ClientError;
 use tokio::sync::{Notify, oneshot};
 
 use crate::courier::{Courier, Fault};
 use crate::follower::Follower;
 use crate::listing::Problem;
 use crate::trash::Trash;
-use crate::tree::Path;
+use crate::tree::{Path, is_below};
 
 /// What each worker takes at most, in bytes.
 pub const WORKERS_BYTES_MAX: [u64; 2] = [1 << 30, u64::MAX];
@@ -37,7 +38,7 @@ pub struct Job {
 pub struct Lane {
     jobs: Mutex<Jobs>,
     offered: Notify,
-    /// Told when the last job is done: a pass can settle what is left, such as times of folders.
+    /// Told when the last job of passes is done: another can settle what is left, such as times of folders.
     pub idle: Notify,
 }
 
@@ -49,7 +50,14 @@ struct Jobs {
     finished: BTreeMap<Path, Instant>,
     problems: Vec<Problem>,
     /// Who waits for a path: changes that the feed has told of.
-    told: BTreeMap<Path, Vec<oneshot::Sender<Option<String>>>>,
+    told: BTreeMap<Path, Vec<oneshot::Sender<Result<(), Fault>>>>,
+}
+
+impl Jobs {
+    fn is_told(&self, path: &[u8]) -> bool {
+        // Who waited is gone when the feed is: then it is a file like any other.
+        self.told.get(path).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
+    }
 }
 
 impl Lane {
@@ -73,8 +81,8 @@ impl Lane {
         self.offered.notify_waiters();
     }
 
-    /// Brings a file that the feed has told of. Comes back when it is done, with a sentence where it could not be.
-    pub async fn bring(&self, path: Path, job: Job) -> Option<String> {
+    /// Brings a file that the feed has told of. Comes back when it is done, or why not.
+    pub async fn bring(&self, path: Path, job: Job) -> Result<(), Fault> {
         let (done, wait) = oneshot::channel();
         {
             let mut jobs = self.jobs();
@@ -82,7 +90,23 @@ impl Lane {
             jobs.waiting.insert(path, job);
         }
         self.offered.notify_waiters();
-        wait.await.ok().flatten()
+        wait.await.unwrap_or(Err(Fault::Changed))
+    }
+
+    /// Lets go of what waits at a path or below it: it is gone from there, or will be.
+    pub fn forget(&self, path: &[u8]) {
+        let mut jobs = self.jobs();
+        let Jobs { waiting, running, told, .. } = &mut *jobs;
+        let is_gone = |at: &Path| (at == path || is_below(at, path)) && !running.contains(at);
+        waiting.retain(|at, _| !is_gone(at));
+        // Who waited hears by its being dropped, and looks again.
+        told.retain(|at, _| !is_gone(at));
+    }
+
+    /// Whether there is something to do that a pass has offered.
+    pub fn works_for_passes(&self) -> bool {
+        let jobs = self.jobs();
+        jobs.waiting.keys().chain(&jobs.running).any(|path| !jobs.is_told(path))
     }
 
     /// The paths that wait or run.
@@ -108,14 +132,13 @@ impl Lane {
 
     /// Whether the feed has told of a path: then no pass may claim it.
     fn is_told(&self, path: &[u8]) -> bool {
-        // Who waited is gone when the feed is: then it is a file like any other.
-        self.jobs().told.get(path).is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
+        self.jobs().is_told(path)
     }
 
     /// What broke off is tried again, if somebody waits for it; else the next pass offers it.
     fn retry(&self, path: Path, job: Job) {
         if !self.is_told(&path) {
-            return self.finish(path, None);
+            return self.finish(path, Ok(()));
         }
         let mut jobs = self.jobs();
         jobs.running.remove(&path);
@@ -123,26 +146,30 @@ impl Lane {
         self.offered.notify_waiters();
     }
 
-    fn finish(&self, path: Path, problem: Option<String>) {
+    fn finish(&self, path: Path, done: Result<(), Fault>) {
         let mut jobs = self.jobs();
         jobs.running.remove(&path);
+        let is_pass_s = !jobs.is_told(&path);
         // One that came while this was under way is for a newer file.
         if !jobs.waiting.contains_key(&path) {
             for waiter in jobs.told.remove(&path).unwrap_or_default() {
-                let _gone = waiter.send(problem.clone());
+                let _gone = waiter.send(done.clone());
             }
         }
         self.offered.notify_waiters();
         jobs.finished.insert(path.clone(), Instant::now());
-        jobs.problems.extend(problem.map(|sentence| Problem { path, sentence }));
-        if jobs.running.is_empty() && jobs.waiting.is_empty() {
+        if let Err(Fault::Problem(sentence)) = done {
+            jobs.problems.push(Problem { path, sentence });
+        }
+        drop(jobs);
+        if is_pass_s && !self.works_for_passes() {
             self.idle.notify_one();
         }
     }
 
     /// Does jobs up to a size, for ever, on a connection of its own once there is something to do.
     pub async fn work(&self, bytes_max: u64, follower: &Follower) {
-        let mut courier: Option<Arc<Courier>> = None;
+        let mut courier: Option<Courier> = None;
         loop {
             let offered = self.offered.notified();
             tokio::pin!(offered);
@@ -152,31 +179,46 @@ impl Lane {
                 offered.await;
                 continue;
             };
-            if courier.as_ref().is_none_or(|courier| courier.remote.client.is_lost()) {
-                courier = follower.connect_again().await.ok().map(Arc::new);
-            }
-            let Some(courier) = &courier else {
-                // The pass's own connection fails as well and says why.
-                tokio::time::sleep(PAUSE).await;
-                self.retry(path, job);
-                continue;
-            };
-            // What the feed has told of is kept from others already.
-            let claims = (!self.is_told(&path)).then_some(&follower.claims);
-            let trash = Trash::new(courier.board.report().passes);
-            let outcome = match job.verify {
-                true => courier.verify_beside(&path, &trash, claims).await,
-                false => courier.put_beside(&path, job.replaces, &trash, claims).await,
-            };
-            match outcome {
-                Ok(()) | Err(Fault::Changed) => self.finish(path, None),
-                Err(Fault::Problem(sentence)) => self.finish(path, Some(sentence)),
+            match self.bring_over(&mut courier, follower, &path, &job).await {
                 Err(Fault::Lost(error)) => {
                     tracing::debug!(%error, "a large transfer broke off");
                     tokio::time::sleep(PAUSE).await;
                     self.retry(path, job);
                 }
+                done => self.finish(path, done),
             }
+        }
+    }
+
+    /// Does one job over a connection that is made where there is none.
+    async fn bring_over(
+        &self,
+        courier: &mut Option<Courier>,
+        follower: &Follower,
+        path: &[u8],
+        job: &Job,
+    ) -> Result<(), Fault> {
+        if courier.as_ref().is_none_or(|courier| courier.remote.client.is_lost()) {
+            *courier = match follower.connect_again().await {
+                Ok(courier) => Some(courier),
+                Err(reason) => {
+                    let sentence = format!("it waits: {reason}");
+                    follower.show_problem(Problem { path: path.to_vec(), sentence }).await;
+                    None
+                }
+            };
+        }
+        let Some(courier) = courier else { return Err(Fault::Lost(ClientError::Lost("no connection".into()))) };
+        if !job.verify && follower.has(courier, path).await {
+            // It came before the feed or the connection broke off.
+            return Ok(());
+        }
+        // What the feed has told of is kept from others already.
+        let claims = (!self.is_told(path)).then_some(&follower.claims);
+        let trash = Trash::new(courier.board.report().passes);
+        match job.verify {
+            true => courier.verify_beside(path, &trash, claims).await,
+            false => courier.put_beside(path, job.replaces, &trash, claims).await,
         }
     }
 }
@@ -199,19 +241,39 @@ mod tests {
         let mut second = Box::pin(lane.bring(b"a".to_vec(), job(20)));
         assert!(futures::poll!(&mut second).is_pending());
         assert_eq!(lane.take(any), None, "one at a time");
-        lane.finish(b"a".to_vec(), None);
+        lane.finish(b"a".to_vec(), Ok(()));
         assert!(futures::poll!(&mut first).is_pending(), "a newer version is to come");
         let (path, again) = lane.take(any).unwrap();
         lane.retry(path, again);
         assert_eq!(lane.take(any).unwrap().1, job(20), "what broke off is tried again");
-        lane.finish(b"a".to_vec(), Some("full".into()));
-        assert_eq!((first.await, second.await), (Some("full".into()), Some("full".into())));
+        lane.finish(b"a".to_vec(), Err(Fault::Problem("full".into())));
+        for waited in [first.await, second.await] {
+            assert!(matches!(waited, Err(Fault::Problem(sentence)) if sentence == "full"));
+        }
         drop(lane.bring(b"b".to_vec(), job(10)));
         let mut gone = Box::pin(lane.bring(b"b".to_vec(), job(10)));
         assert!(futures::poll!(&mut gone).is_pending());
         drop(gone);
         lane.offer(BTreeMap::new(), Instant::now());
         assert!(!lane.is_told(b"b") && lane.take(any).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_waits_and_is_gone_is_forgotten_and_who_waited_looks_again() {
+        let lane = Lane::default();
+        let [small, _] = WORKERS_BYTES_MAX;
+        let mut inside = Box::pin(lane.bring(b"a/x".to_vec(), job(1 << 40)));
+        let mut running = Box::pin(lane.bring(b"a/y".to_vec(), job(10)));
+        assert!(futures::poll!(&mut inside).is_pending() && futures::poll!(&mut running).is_pending());
+        lane.offer([(b"a.b".to_vec(), job(20))].into(), Instant::now());
+        assert!(lane.works_for_passes());
+        assert_eq!(lane.take(small).unwrap().0, b"a/y");
+        lane.forget(b"a");
+        assert!(matches!(inside.await, Err(Fault::Changed)));
+        assert!(futures::poll!(&mut running).is_pending(), "it looks itself now and then");
+        assert_eq!(lane.paths(), [b"a/y".to_vec(), b"a.b".to_vec()].into());
+        lane.finish(b"a/y".to_vec(), Ok(()));
+        assert!(running.await.is_ok());
     }
 
     #[test]
@@ -230,13 +292,13 @@ mod tests {
         assert_eq!(lane.take(any), None, "what runs is not started twice");
         assert_eq!(lane.paths().len(), 3);
         for path in [b"a".to_vec(), b"b".to_vec(), b"huge".to_vec()] {
-            lane.finish(path, Some("s".into()));
+            lane.finish(path, Err(Fault::Problem("s".into())));
         }
         lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), began);
         assert_eq!(lane.take(any), None, "what was finished during the pass is not sent again");
         lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), Instant::now());
         assert!(lane.take(any).is_some(), "a later pass may ask again");
-        lane.finish(b"huge".to_vec(), None);
+        lane.finish(b"huge".to_vec(), Ok(()));
         assert_eq!((lane.paths().len(), lane.take_problems().len(), lane.take_problems().len()), (0, 3, 0));
     }
 }

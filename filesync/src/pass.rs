@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use crate::courier::{Courier, Fault, LARGE_BYTES, blocking};
+use crate::courier::{Courier, Fault, LARGE_BYTES, Renamed, blocking};
 use crate::follower::Follower;
 use crate::lane::{Job, Lane};
 use crate::listing::{Listing, Problem};
@@ -18,14 +18,12 @@ use crate::remote::RemoteListing;
 use crate::safety;
 use crate::status::now_s;
 use crate::store::{Record, Trouble};
-use crate::stream::Claims;
+use crate::stream::{AtBegin, Claims};
 use crate::trash::Trash;
-use crate::tree::{Entry, Kind, Path, Tree, is_below, shown, upwards};
+use crate::tree::{Entry, Kind, Path, Tree, below, parent, shown, upwards};
 
 /// Steps at once; most are files in flight.
 const STEPS_MAX: usize = 48;
-/// How long a pass waits for the feed to tell of what it has found.
-const FEED_GRACE: Duration = Duration::from_secs(1);
 /// Problems told in the log per pass; all of them are in the store.
 const PROBLEMS_TOLD_MAX: usize = 10;
 
@@ -37,17 +35,16 @@ struct Pass<'p> {
     trash: Trash,
     found: Mutex<Found>,
     claims: &'p Arc<Claims>,
-    /// Where the feed is followed: the paths of which it is known that it could not bring them.
-    untold: Option<BTreeSet<Path>>,
+    /// Where the feed has told of all that was listed: what of that it is known not to have brought.
+    left: Option<&'p AtBegin>,
 }
 
 #[derive(Default)]
 struct Found {
     problems: Vec<Problem>,
-    /// Paths whose step failed: nothing below them is tried.
-    failed: BTreeSet<Path>,
-    /// Files that changed while they were read, and paths that are the feed's.
-    changed: u64,
+    /// Paths whose step was not done: it failed, the file changed while it was read, or the path is the feed's. Nothing
+    /// below them is tried, nor is a folder above them removed.
+    undone: BTreeMap<Path, ()>,
     /// Differences of which the feed has not told.
     missed: u64,
 }
@@ -56,7 +53,7 @@ struct Found {
 pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<(), String> {
     let (began, began_s) = (Instant::now(), now_s());
     follower.claims.begin_pass();
-    let left = follower.take_left();
+    let left = follower.left.at_begin();
     let volume = follower.check_volume().await?;
     let source = courier.source.clone();
     let (ours, theirs) = futures::join!(blocking(move || Ok(crate::listing::list(&source))), courier.remote.list());
@@ -85,22 +82,17 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     follower.stored(move |store, _| store.keep_verdict(&verdict, now_s())).await?;
 
     let found = Mutex::new(Found { problems: [problems, their_problems].concat(), ..Found::default() });
-    // Only a feed that was followed since before the pass began could have told.
+    // Only a feed that was followed since before the pass began could have told. What was listed may still be on its way.
     let is_followed = follower.board.followed_since().is_some_and(|since| since < began);
-    if is_followed && plan.steps().any(is_change) {
-        // What was listed may be on its way through the feed: it has the time to be told.
-        tokio::time::sleep(FEED_GRACE).await;
-    }
-    let untold = is_followed.then_some(left);
+    let is_told = is_followed && plan.steps().any(is_change) && follower.hears_of_all().await;
     let claims = &follower.claims;
-    let pass = Pass { courier, tree: &tree, plan: &plan, trash: Trash::new(pass_number), found, claims, untold };
+    let trash = Trash::new(pass_number);
+    let pass = Pass { courier, tree: &tree, plan: &plan, trash, found, claims, left: is_told.then_some(&left) };
     let done = pass.all_steps().await;
     courier.ledger.flush().await?;
     let found = pass.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // A socket in the data folder is a problem to be told, but nothing that is still to come.
-    let left = found.changed + found.failed.len() as u64;
     follower.board.missed(found.missed);
-    keep_problems(follower, found.problems, lane).await?;
+    keep_problems(follower, found.problems, &left, lane).await?;
     done.map_err(|fault| match fault {
         Fault::Lost(error) => error.to_string(),
         Fault::Problem(sentence) => sentence,
@@ -109,8 +101,11 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     if complete {
         follower.stored(|store, _| store.set_verified()).await?;
     }
-    let settled = complete && left == 0 && plan.waiting.is_empty() && lane.paths().is_empty();
-    let covered = complete && lane.paths().is_empty();
+    follower.left.settle(&left);
+    // A socket in the data folder is a problem to be told, but nothing that is still to come.
+    let settled = complete && found.undone.is_empty() && plan.waiting.is_empty() && lane.paths().is_empty();
+    // What the feed is to bring by itself holds up nothing: its own position waits for that.
+    let covered = complete && !lane.works_for_passes();
     follower.board.passed(began, began_s, complete, settled);
     if covered {
         follower.board.covered(began);
@@ -158,8 +153,10 @@ fn announce(follower: &Follower, courier: &Courier, tree: &Tree, plan: &Plan) ->
 }
 
 /// Merges what went wrong with what did before, and says what is new.
-async fn keep_problems(follower: &Follower, found: Vec<Problem>, lane: &Lane) -> Result<(), String> {
-    let (found, under_way) = ([found, lane.take_problems()].concat(), lane.paths());
+async fn keep_problems(follower: &Follower, found: Vec<Problem>, left: &AtBegin, lane: &Lane) -> Result<(), String> {
+    let found = [found, lane.take_problems()].concat();
+    // What the feed has found meanwhile is for the next pass to confirm.
+    let open: BTreeSet<Path> = lane.paths().into_iter().chain(follower.left.since(left)).collect();
     let (count, news) = follower
         .stored(move |store, _| {
             let (before, now) = (store.troubles()?, now_s());
@@ -173,7 +170,7 @@ async fn keep_problems(follower: &Follower, found: Vec<Problem>, lane: &Lane) ->
                 troubles.insert(path, Trouble { sentence, first_s, last_s: now, attempts: attempts + 1 });
             }
             for (path, trouble) in &before {
-                if under_way.contains(path) {
+                if open.contains(path) {
                     troubles.entry(path.clone()).or_insert_with(|| trouble.clone());
                 }
             }
@@ -222,7 +219,7 @@ impl Pass<'_> {
     /// Does a step and notes how it went. Only a lost connection is an error.
     async fn try_step(&self, step: &Step) -> Result<(), Fault> {
         let path = path_of(step);
-        if self.is_below_failed(path) || matches!(step, Step::Rename { from, .. } if self.has_failed(from)) {
+        if self.is_held_up(step) {
             return Ok(());
         }
         let claim = self.claims.step(path);
@@ -233,12 +230,16 @@ impl Pass<'_> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Err(Fault::Lost(error)) => return Err(Fault::Lost(error)),
-            Err(Fault::Problem(sentence)) => {
-                found.failed.insert(path.clone());
-                found.problems.push(Problem { path: path.clone(), sentence });
+            Ok(()) => {
+                found.missed += u64::from(self.is_missed(step));
+                return Ok(());
             }
-            Err(Fault::Changed) => found.changed += 1,
-            Ok(()) => found.missed += u64::from(self.is_missed(step)),
+            Err(Fault::Problem(sentence)) => found.problems.push(Problem { path: path.clone(), sentence }),
+            Err(Fault::Changed) => {}
+        }
+        found.undone.insert(path.clone(), ());
+        if let Step::Rename { from, .. } = step {
+            found.undone.insert(from.clone(), ());
         }
         Ok(())
     }
@@ -246,19 +247,24 @@ impl Pass<'_> {
     /// Whether the feed should have told of what a step has put right.
     fn is_missed(&self, step: &Step) -> bool {
         let path = path_of(step);
-        let is_excused = |untold: &BTreeSet<Path>| untold.iter().any(|left| left == path || is_below(path, left));
         let is_large = self.tree.get(path).is_some_and(|entry| entry.size > LARGE_BYTES);
-        is_change(step) && !is_large && self.untold.as_ref().is_some_and(|untold| !is_excused(untold))
+        is_change(step) && !is_large && self.left.is_some_and(|left| !left.excuses(path))
     }
 
-    /// Whether the step that was to bring this about has failed: then something else may stand there.
-    fn has_failed(&self, path: &[u8]) -> bool {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).failed.contains(path)
-    }
-
-    fn is_below_failed(&self, path: &[u8]) -> bool {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        !found.failed.is_empty() && upwards(path).any(|above| is_below(path, above) && found.failed.contains(above))
+    /// Whether a step that must come before this one was not done.
+    fn is_held_up(&self, step: &Step) -> bool {
+        let undone = &self.found.lock().unwrap_or_else(PoisonError::into_inner).undone;
+        let path = path_of(step);
+        if undone.is_empty() {
+            return false;
+        }
+        match step {
+            // Then something else may stand under the old name.
+            Step::Rename { from, .. } if undone.contains_key(from) => true,
+            // What was to be renamed out of it is still there.
+            Step::Trash { .. } if below(undone, path).next().is_some() => true,
+            _ => upwards(parent(path)).any(|above| undone.contains_key(above)),
+        }
     }
 
     async fn step(&self, step: &Step) -> Result<(), Fault> {
@@ -293,16 +299,17 @@ impl Pass<'_> {
 
     async fn rename(&self, from: &[u8], to: &[u8], replaces: bool) -> Result<(), Fault> {
         let remote = &self.courier.remote;
-        let (old, new) = (remote.at(from), remote.at(to));
-        let is_file = self.tree.get(to).is_some_and(|entry| entry.kind == Kind::File);
-        if replaces && is_file && remote.posix_rename && remote.hardlink {
-            self.trash.keep(remote, to).await?;
-            remote.client.posix_rename(&old, &new).await?;
+        if replaces && self.entry(to)?.kind == Kind::File {
+            self.trash.rename_over(remote, from, to).await?;
         } else {
             if replaces {
                 self.trash.take(remote, to).await?;
             }
-            remote.client.rename(&old, &new).await?;
+            match self.courier.rename(from, to).await? {
+                Renamed::Done => {}
+                // Somebody else has changed the standby since it was listed.
+                Renamed::Taken(_) | Renamed::Missing => return Err(Fault::Changed),
+            }
         }
         self.courier.ledger.record(Record::Move(from.to_vec(), to.to_vec())).await;
         Ok(())

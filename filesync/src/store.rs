@@ -234,6 +234,12 @@ impl Store {
         Ok(before.as_deref() != Some(sentence))
     }
 
+    /// How many things could not be done.
+    pub fn troubles_count(&self) -> rusqlite::Result<u64> {
+        let mut count = self.db.prepare_cached("SELECT count(*) FROM problem WHERE standby = ?")?;
+        count.query_row([self.standby], |row| row.get::<_, i64>(0)).map(|count| count as u64)
+    }
+
     /// Keeps a verdict for the next pass. Approvals stay as long as what they approve is missing.
     pub fn keep_verdict(&mut self, verdict: &Verdict, now_s: i64) -> rusqlite::Result<()> {
         let id = self.standby;

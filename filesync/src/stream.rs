@@ -1,7 +1,7 @@
 //! Follows the feed for one standby: every change reaches it at once, beside the passes.
 //!
-//! Always holds: what is acknowledged is on the standby's disk, or is shown as a problem and left to the next pass; the
-//! position is kept in the store before it is told. Without a feed (sftpd is away, or tells of what cannot be had any
+//! Always holds: what is acknowledged is on the standby's disk, or is shown as a problem; what is left to a pass without
+//! being a problem is acknowledged after that pass. The position is kept in the store before it is told. Without a feed (sftpd is away, or tells of what cannot be had any
 //! more) the passes go on alone, and what is behind is said.
 
 use std::collections::BTreeMap;
@@ -20,11 +20,13 @@ use crate::tree::Path;
 
 mod apply;
 mod claims;
+mod left;
 mod queue;
 
 use apply::{Applier, Outcome};
 pub use claims::Claims;
 use claims::Told;
+pub use left::{AtBegin, Left};
 pub use queue::Behind;
 use queue::{Queue, paths_of};
 
@@ -47,8 +49,11 @@ enum End {
     Standby(String),
 }
 
-/// How a change went, under its number.
-type Ended = (u64, Result<Outcome, Fault>);
+/// How often a change is made whose paths change meanwhile.
+const TRIES_MAX: u32 = 5;
+
+/// A change, how often it was tried, and how it went the last time.
+type Ended = (Record, u32, Result<Outcome, Fault>);
 
 /// What the changes are made with.
 struct Context<'a> {
@@ -62,7 +67,7 @@ struct Context<'a> {
 struct Progress {
     queue: Queue,
     /// Keeps passes away from the paths of changes that are not over.
-    told: BTreeMap<u64, (Path, Arc<Told>)>,
+    told: BTreeMap<u64, Arc<Told>>,
     epoch: String,
     /// What was kept last.
     acknowledged: u64,
@@ -89,6 +94,8 @@ pub async fn follow(follower: &Follower, courier: &Courier, lane: &Lane) -> Stri
 
 impl Context<'_> {
     async fn subscribe(&self) -> anyhow::Result<(Subscription, Progress)> {
+        // The courier has opened the folder meanwhile: changes are not brought from another disk.
+        self.follower.check_volume().await.map_err(anyhow::Error::msg)?;
         let from = self.follower.stored(|store, _| store.position()).await.map_err(anyhow::Error::msg)?;
         let socket = pair::feed::path(self.follower.state());
         let subscribed = Subscription::connect(&socket, self.follower.name(), from.clone());
@@ -137,9 +144,11 @@ impl Context<'_> {
                 },
             };
             match done {
-                (seq, Ok(Outcome::Large(path, job))) => large.push(self.bring_large(seq, path, job)),
-                (_, Err(Fault::Lost(error))) => break End::Standby(error.to_string()),
-                (seq, outcome) => self.finish(seq, outcome.err(), progress).await,
+                (record, tries, Ok(Outcome::Large(path, job))) => {
+                    large.push(self.bring_large(record, tries, path, job));
+                }
+                (_, _, Err(Fault::Lost(error))) => break End::Standby(error.to_string()),
+                (record, _, outcome) => self.finish(&record, outcome.err(), progress).await,
             }
         }
     }
@@ -151,9 +160,13 @@ impl Context<'_> {
                     // Something before it may never have been told.
                     self.compare(progress);
                 }
-                let (age, paths) = (age_of(record.time_ms), paths_of(&record));
-                let told = Arc::new(self.follower.claims.tell(paths));
-                progress.told.insert(record.seq, (record.path.0.clone(), told));
+                if let Operation::Rename | Operation::Remove | Operation::Rmdir = record.op {
+                    // A large file that still waits there must not hold this up.
+                    self.lane.forget(&record.path.0);
+                }
+                let told = Arc::new(self.follower.claims.tell(paths_of(&record)));
+                progress.told.insert(record.seq, told);
+                let age = age_of(record.time_ms);
                 progress.queue.admit(*record, age);
             }
             Event::Reconcile { reason, seq } => {
@@ -174,26 +187,48 @@ impl Context<'_> {
 
     /// Makes a change, once no step of a pass is under way there.
     fn make(&self, record: Record, progress: &Progress) -> impl Future<Output = Ended> + use<'_> {
-        let told = progress.told.get(&record.seq).map(|(_, told)| told.clone());
+        let told = progress.told.get(&record.seq).cloned();
         async move {
             if let Some(told) = told {
                 told.alone().await;
             }
-            (record.seq, self.applier.apply(&record).await)
+            self.try_to_make(record, 0).await
         }
     }
 
-    async fn bring_large(&self, seq: u64, path: Path, job: Job) -> Ended {
-        let problem = self.lane.bring(path, job).await;
-        (seq, problem.map_or(Ok(Outcome::Done), |sentence| Err(Fault::Problem(sentence))))
+    /// Makes a change as things are now; once more where they change meanwhile.
+    async fn try_to_make(&self, record: Record, mut tries: u32) -> Ended {
+        loop {
+            tries += 1;
+            match self.applier.apply(&record).await {
+                Err(Fault::Changed) if tries < TRIES_MAX => {}
+                outcome => return (record, tries, outcome),
+            }
+        }
+    }
+
+    async fn bring_large(&self, record: Record, tries: u32, path: Path, job: Job) -> Ended {
+        match self.lane.bring(path, job).await {
+            Err(Fault::Changed) if tries < TRIES_MAX => self.try_to_make(record, tries).await,
+            // Its old name is still to go.
+            Ok(()) if record.op == Operation::Rename => self.try_to_make(record, tries).await,
+            done => (record, tries, done.map(|()| Outcome::Done)),
+        }
     }
 
     /// A change is over, or left to the next pass: it is shown, and holds up nothing.
-    async fn finish(&self, seq: u64, fault: Option<Fault>, progress: &mut Progress) {
-        progress.queue.finish(seq);
-        let Some((path, _)) = progress.told.remove(&seq) else { return };
-        if let Some(Fault::Problem(sentence)) = fault {
-            self.follower.leave_to_pass(Problem { path, sentence }).await;
+    async fn finish(&self, record: &Record, fault: Option<Fault>, progress: &mut Progress) {
+        progress.queue.finish(record.seq);
+        let Some(told) = progress.told.remove(&record.seq) else { return };
+        let Some(fault) = fault else { return };
+        self.follower.left.add(told.paths());
+        match fault {
+            Fault::Problem(sentence) => {
+                self.follower.show_problem(Problem { path: record.path.0.clone(), sentence }).await;
+                self.follower.pass_wanted.notify_one();
+            }
+            // Nobody is told of it, so the standby is behind until a pass has brought it.
+            _ => self.compare(progress),
         }
     }
 
@@ -219,6 +254,12 @@ impl Context<'_> {
     fn show(&self, progress: &Progress) {
         let is_current = progress.needs_pass_after.is_none();
         self.follower.board.feed(progress.queue.behind(), is_current);
+        let heard = Some(Position { epoch: progress.epoch.clone(), seq: progress.queue.last() });
+        self.follower.heard.send_if_modified(|known| {
+            let is_news = *known != heard;
+            *known = heard;
+            is_news
+        });
     }
 }
 

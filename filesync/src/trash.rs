@@ -46,6 +46,17 @@ impl Trash {
         self.put(remote, path, false).await
     }
 
+    /// Gives something a name that is taken, after what has it was kept; in one step where the server can.
+    pub async fn rename_over(&self, remote: &Remote, from: &[u8], to: &[u8]) -> Result<()> {
+        let (old, new) = (remote.at(from), remote.at(to));
+        if remote.posix_rename && remote.hardlink {
+            self.keep(remote, to).await?;
+            return remote.client.posix_rename(&old, &new).await;
+        }
+        self.take(remote, to).await?;
+        remote.client.rename(&old, &new).await
+    }
+
     async fn put(&self, remote: &Remote, path: &[u8], stays: bool) -> Result<()> {
         let mut folder = self.folder.clone();
         for second in [false, true] {

@@ -51,7 +51,7 @@ pub enum Request {
         /// That position.
         position: Position,
     },
-    /// Send the state of the feed.
+    /// Send the state of the feed, with all that has happened before.
     Status {},
 }
 
@@ -81,7 +81,7 @@ pub enum Message {
     Status {
         /// The master's epoch.
         epoch: Epoch,
-        /// The last change.
+        /// The last change. All that happened before the question is in it.
         last_seq: u64,
         /// Who has acknowledged what.
         standbys: Vec<Standby>,
@@ -163,6 +163,20 @@ pub enum Event {
     },
     /// The server did not do as it was asked, and says why.
     Refused(String),
+}
+
+/// The last change of all that has happened by now.
+pub async fn last_seq(path: &Path) -> anyhow::Result<Position> {
+    let stream = UnixStream::connect(path).await.with_context(|| format!("cannot reach {}", path.display()))?;
+    let (read, mut write) = stream.into_split();
+    let mut lines = Lines::new(read, MESSAGE_BYTES_MAX);
+    send(&mut write, &Request::Status {}).await?;
+    while let Some(message) = lines.next().await? {
+        if let Message::Status { epoch, last_seq, .. } = message {
+            return Ok(Position { epoch: epoch.id, seq: last_seq });
+        }
+    }
+    anyhow::bail!("the feed ended before its answer")
 }
 
 /// The client's end of a subscription. It never reconnects: the caller knows from which position.

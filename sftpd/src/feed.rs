@@ -44,6 +44,8 @@ pub trait Source: Send + Sync + 'static {
     fn node(&self) -> String;
     /// The last `seq` all of whose predecessors are decided.
     fn decided(&self) -> watch::Receiver<u64>;
+    /// Comes back when all that has happened before is decided, if that can be. Blocks.
+    fn settle(&self);
     /// The oldest `seq` from which on nothing was dropped; one past the decided one where nothing is kept. Raised with
     /// or before the drop, never after: else a subscriber that reads in between misses records in silence. Blocks.
     fn first_seq(&self) -> anyhow::Result<u64>;
@@ -66,6 +68,15 @@ impl Source for Daemon {
 
     fn decided(&self) -> watch::Receiver<u64> {
         self.volume.decided()
+    }
+
+    fn settle(&self) {
+        // Outcomes are written after the answers of their group: when the second is answered, those of the first are.
+        for _ in 0..2 {
+            if futures::executor::block_on(self.volume.settle()).is_err() {
+                return;
+            }
+        }
     }
 
     fn first_seq(&self) -> anyhow::Result<u64> {
@@ -298,6 +309,7 @@ impl Feed {
     }
 
     fn status(&self) -> anyhow::Result<Message> {
+        self.source.settle();
         let standbys = self.source.acknowledgements()?.into_iter();
         let standbys = standbys.map(|(name, seq, time_ms)| Standby { name, seq, time_ms }).collect();
         Ok(Message::Status { epoch: self.source.epoch(), last_seq: self.last_seq(), standbys })
@@ -348,7 +360,12 @@ impl Feed {
         }
         let last_read = records.last().map_or(sent, |record| record.seq);
         let now_sent = if records.len() < BATCH { last.max(last_read) } else { last_read };
-        Ok((now_sent, records.into_iter().map(|record| Message::Record(Box::new(record))).collect()))
+        let mut messages: Vec<_> = records.into_iter().map(|record| Message::Record(Box::new(record))).collect();
+        if now_sent > last_read {
+            // The last changes came to nothing: who waits for them hears so.
+            messages.push(Message::Heartbeat { seq: now_sent, time_ms: now_ms() });
+        }
+        Ok((now_sent, messages))
     }
 }
 

@@ -8,10 +8,9 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pair::client::ClientError;
 use pair::record::{Operation, Record as Change};
 
-use crate::courier::{Courier, Fault, LARGE_BYTES, blocking};
+use crate::courier::{Courier, Fault, LARGE_BYTES, Renamed, blocking, folder_in_the_way};
 use crate::lane::Job;
 use crate::store::{Record, Store};
 use crate::trash::Trash;
@@ -59,7 +58,8 @@ impl<'a> Applier<'a> {
     pub async fn apply(&self, change: &Change) -> Result<Outcome, Fault> {
         let path = &change.path.0;
         match change.op {
-            Operation::Put | Operation::Clean | Operation::Symlink => self.bring(path).await,
+            Operation::Put | Operation::Symlink => self.bring(path).await,
+            Operation::Clean => self.bring_written(path).await,
             Operation::Link => self.bring(target_of(change)?).await,
             Operation::Setattr => self.attributes(change).await,
             Operation::Mkdir => self.make_folder(path).await,
@@ -124,6 +124,25 @@ impl<'a> Applier<'a> {
         Ok(Outcome::Done)
     }
 
+    /// A file that was written in place. What agrees by its times need not: the last byte may have come in the same tick of
+    /// the clock in which a pass has read the file.
+    async fn bring_written(&self, path: &[u8]) -> Result<Outcome, Fault> {
+        let Some(entry) = self.look(path).await?.filter(|entry| entry.kind == Kind::File) else {
+            return Ok(Outcome::Done);
+        };
+        if self.latest_base(path).await?.is_some() { self.compare(path, &entry).await } else { self.bring(path).await }
+    }
+
+    /// Compares a file by its content, a large one on its own way.
+    async fn compare(&self, path: &[u8], entry: &Entry) -> Result<Outcome, Fault> {
+        if entry.size > LARGE_BYTES {
+            let job = Job { bytes: entry.size, verify: true, replaces: true };
+            return Ok(Outcome::Large(path.to_vec(), job));
+        }
+        self.courier.verify(path, &self.trash()).await?;
+        Ok(Outcome::Done)
+    }
+
     async fn attributes(&self, change: &Change) -> Result<Outcome, Fault> {
         let path = &change.path.0;
         let Some(entry) = self.look(path).await? else { return Ok(Outcome::Done) };
@@ -132,12 +151,9 @@ impl<'a> Applier<'a> {
             return Ok(Outcome::Done);
         }
         if entry.kind == Kind::File && !base.is_some_and(|base| base.source.same_but_for_ctime(&entry)) {
-            if entry.size > LARGE_BYTES {
-                let job = Job { bytes: entry.size, verify: true, replaces: true };
-                return Ok(Outcome::Large(path.clone(), job));
-            }
-            self.courier.verify(path, &self.trash()).await?;
-        } else if entry.kind != Kind::Link || self.courier.remote.lsetstat {
+            return self.compare(path, &entry).await;
+        }
+        if entry.kind != Kind::Link || self.courier.remote.lsetstat {
             self.courier.set_attributes(path, &entry).await?;
         }
         Ok(Outcome::Done)
@@ -204,15 +220,10 @@ impl<'a> Applier<'a> {
         let Some(base) = base else {
             return self.rename_unknown(change, to).await;
         };
-        let (remote, kind) = (&self.courier.remote, base.source.kind);
-        let (old, new) = (remote.at(from), remote.at(to));
-        match remote.client.rename(&old, &new).await {
-            Ok(()) => {}
-            Err(error) if error.is_missing() => return self.rename_unknown(change, to).await,
-            Err(ClientError::Status { .. }) if remote.look(to).await?.is_some() => {
-                self.replace(kind, (from, to), (&old, &new)).await?;
-            }
-            Err(error) => return Err(error.into()),
+        match self.courier.rename(from, to).await? {
+            Renamed::Done => {}
+            Renamed::Missing => return self.rename_unknown(change, to).await,
+            Renamed::Taken(seen) => self.replace(base.source.kind, from, to, seen.kind).await?,
         }
         self.courier.ledger.record(Record::Move(from.clone(), to.to_vec())).await;
         self.agree_after_rename(change, to, base).await
@@ -227,50 +238,42 @@ impl<'a> Applier<'a> {
         if is_last && now.same_but_for_ctime(&base.source) {
             let base = Base { source: now, remote: base.remote };
             self.courier.ledger.record(Record::Agree(to.to_vec(), base)).await;
-        } else if now.kind == Kind::File && now.size > LARGE_BYTES {
-            let job = Job { bytes: now.size, verify: true, replaces: true };
-            return Ok(Outcome::Large(to.to_vec(), job));
         } else if now.kind == Kind::File {
-            self.courier.verify(to, &self.trash()).await?;
+            return self.compare(to, &now).await;
         }
         Ok(Outcome::Done)
     }
 
     /// Renames onto something that is there.
-    async fn replace(&self, kind: Kind, (from, to): (&[u8], &[u8]), (old, new): (&[u8], &[u8])) -> Result<(), Fault> {
+    async fn replace(&self, kind: Kind, from: &[u8], to: &[u8], there: Kind) -> Result<(), Fault> {
         let remote = &self.courier.remote;
         if remote.look(from).await?.is_none_or(|seen| seen.kind != kind) {
             return Err(Fault::Changed);
         }
         if kind == Kind::Folder {
             // Only an empty one gives way: what is in it is not for this change to remove.
-            remote.client.rmdir(new).await?;
-            return Ok(remote.client.rename(old, new).await?);
+            remote.client.rmdir(&remote.at(to)).await?;
+            return Ok(remote.client.rename(&remote.at(from), &remote.at(to)).await?);
         }
-        if remote.look(to).await?.is_some_and(|seen| seen.kind == Kind::Folder) {
-            return Err(Fault::Problem("the standby has a folder where a file comes".into()));
+        if there == Kind::Folder {
+            return Err(folder_in_the_way());
         }
-        if remote.posix_rename && remote.hardlink {
-            self.trash().keep(remote, to).await?;
-            return Ok(remote.client.posix_rename(old, new).await?);
-        }
-        self.trash().take(remote, to).await?;
-        Ok(remote.client.rename(old, new).await?)
+        Ok(self.trash().rename_over(remote, from, to).await?)
     }
 
     /// A rename of something that the standby has not got as it was: it is brought under its new name.
     async fn rename_unknown(&self, change: &Change, to: &[u8]) -> Result<Outcome, Fault> {
         let from = &change.path.0;
         let is_it = |entry: &Entry| Some(entry.ino) == change.inode;
+        // Done before, and told again.
+        let is_there = self.base(to).await?.is_some_and(|base| Some(base.source.ino) == change.inode);
         match self.look(to).await?.filter(is_it) {
             // It moved on, or is gone: a later change tells.
             None => {}
-            Some(entry) if entry.kind == Kind::Folder => {
-                return Err(Fault::Problem("a folder was renamed to this before the standby had it".into()));
-            }
+            // Renamed before the standby had it: with all that is in it it is for a pass.
+            Some(entry) if entry.kind == Kind::Folder && !is_there => return Err(Fault::Changed),
             Some(_) => {
                 if let large @ Outcome::Large(..) = self.bring(to).await? {
-                    // The old name goes with the next pass.
                     return Ok(large);
                 }
             }

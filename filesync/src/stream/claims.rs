@@ -107,6 +107,11 @@ impl Claims {
 }
 
 impl Told {
+    /// The paths that the change concerns.
+    pub fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+
     /// Comes back when no step of a pass is under way at these paths. No other begins meanwhile.
     pub async fn alone(&self) {
         loop {

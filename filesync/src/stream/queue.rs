@@ -1,7 +1,7 @@
 //! Which changes may be brought to the standby now, and up to which one it has them all. Pure.
 //!
 //! Always holds: of two changes of which one concerns a path of the other, or a folder above it, the earlier is over
-//! before the later begins; all others go at once. The position that is acknowledged is behind no change that is still
+//! before the later begins; only what comes to a folder itself does not wait for what is in it. All others go at once. The position that is acknowledged is behind no change that is still
 //! under way.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,7 +73,10 @@ impl Queue {
     pub fn admit(&mut self, record: Record, age: Duration) {
         let (seq, paths) = (record.seq, paths_of(&record));
         self.last = self.last.max(seq);
-        let earlier: BTreeSet<u64> = paths.iter().flat_map(|path| self.concerning(path)).collect();
+        // A huge file that is on its way into a folder must not hold up a new mode of the folder, and all that comes after.
+        let waits_for_what_is_inside = !matches!(record.op, Operation::Mkdir | Operation::Setattr);
+        let concerning = |path| self.concerning(path, waits_for_what_is_inside);
+        let earlier: BTreeSet<u64> = paths.iter().flat_map(concerning).collect();
         for earlier in &earlier {
             if let Some(waiting) = self.waiting.get_mut(earlier) {
                 waiting.blocked.push(seq);
@@ -92,10 +95,11 @@ impl Queue {
         self.waiting.insert(seq, Waiting { record, happened, blockers: earlier.len(), blocked: Vec::new() });
     }
 
-    /// The changes under way that concern a path, something in it, or a folder above it.
-    fn concerning<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = u64> + 'a {
+    /// The changes under way that concern a path, a folder above it, or something in it if that matters.
+    fn concerning<'a>(&'a self, path: &'a Path, inside_too: bool) -> impl Iterator<Item = u64> + 'a {
         let above = upwards(path).filter_map(|path| self.paths.get(path));
-        above.chain(below(&self.paths, path).map(|(_, changes)| changes)).flatten().copied()
+        let inside = inside_too.then(|| below(&self.paths, path)).into_iter().flatten();
+        above.chain(inside.map(|(_, changes)| changes)).flatten().copied()
     }
 
     /// The earliest change that may be made now.
@@ -129,6 +133,11 @@ impl Queue {
     /// The feed has passed a number without a change of it.
     pub fn pass(&mut self, seq: u64) {
         self.last = self.last.max(seq);
+    }
+
+    /// The last number that was taken in, or that the feed has passed.
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// The last number up to which everything is over.
@@ -215,6 +224,20 @@ mod tests {
             assert_eq!(now, expected);
             now.into_iter().for_each(|seq| queue.finish(seq));
         }
+    }
+
+    #[test]
+    fn a_folder_gets_its_mode_while_a_file_is_on_its_way_into_it_and_what_comes_later_waits_for_the_mode_alone() {
+        use Operation::{Put, Rename, Setattr};
+        let mut queue = queue(&[(Put, "a/huge", None), (Setattr, "a", None), (Put, "a/x", None)]);
+        assert_eq!(taken(&mut queue), [1, 2]);
+        queue.finish(2);
+        assert_eq!(taken(&mut queue), [3]);
+        queue.admit(record(4, Rename, "a", Some("b")), Duration::ZERO);
+        queue.finish(3);
+        assert!(queue.take().is_none(), "the file inside moves along");
+        queue.finish(1);
+        assert_eq!(taken(&mut queue), [4]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ struct Memory {
     acknowledged: Mutex<BTreeMap<String, u64>>,
     reads: AtomicU64,
     is_broken: AtomicBool,
+    /// Changes that have happened and are not decided yet.
+    undecided: AtomicU64,
 }
 
 impl Memory {
@@ -34,6 +36,7 @@ impl Memory {
             acknowledged: Mutex::default(),
             reads: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
+            undecided: AtomicU64::new(0),
         })
     }
 
@@ -88,6 +91,10 @@ impl Source for Memory {
 
     fn decided(&self) -> watch::Receiver<u64> {
         self.decided.subscribe()
+    }
+
+    fn settle(&self) {
+        self.done(self.undecided.swap(0, Ordering::SeqCst));
     }
 
     fn first_seq(&self) -> anyhow::Result<u64> {
@@ -327,6 +334,15 @@ async fn an_acknowledgement_is_noted_and_shown() {
     let standbys = vec![Standby { name: "b".into(), seq: 3, time_ms: 7 }];
     let status = Message::Status { epoch: served.journal.epoch.clone(), last_seq: 5, standbys };
     assert_eq!(within(lines.next()).await.unwrap(), Some(status));
+}
+
+#[tokio::test]
+async fn who_asks_for_the_last_change_hears_of_all_that_have_happened() {
+    let served = served();
+    served.journal.done(5);
+    served.journal.undecided.store(2, Ordering::SeqCst);
+    let last = within(pair::feed::last_seq(&served.socket())).await.unwrap();
+    assert_eq!(Some(last), served.journal.at(7));
 }
 
 #[tokio::test]
