@@ -8,21 +8,20 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pair::client::{ClientError, Handle};
 use pair::wire::{Attrs, open_flag};
 
 use crate::ledger::Ledger;
-use crate::plan::STAGE_PREFIX;
 use crate::remote::{Grade, Remote};
 use crate::source::{Source, entry_of_file, read_at};
+use crate::stage::Stages;
 use crate::status::Board;
 use crate::store::Record;
 use crate::stream::Claims;
 use crate::trash::Trash;
-use crate::tree::{Base, Entry, Kind, PERMISSIONS, Path, Seen};
+use crate::tree::{Base, Entry, Kind, PERMISSIONS, Seen};
 
 /// Files above this size go their own way: they may take hours, are resumed, and never hold up a small one. In bytes.
 pub const LARGE_BYTES: u64 = 8 * 1024 * 1024;
@@ -73,9 +72,8 @@ pub struct Courier {
     pub ledger: Ledger,
     /// Where progress is shown.
     pub board: Arc<Board>,
-    /// Tells the stage names of this connection from those of others.
-    run: String,
-    staged: AtomicU64,
+    /// Where content lies until it is whole.
+    pub stages: Stages,
 }
 
 struct Opened {
@@ -88,8 +86,7 @@ struct Opened {
 impl Courier {
     /// A courier for one connection.
     pub fn new(remote: Remote, source: Arc<Source>, ledger: Ledger, board: Arc<Board>) -> Courier {
-        let run = format!("{:x}", jiff::Timestamp::now().as_nanosecond());
-        Courier { remote, source, ledger, board, run, staged: AtomicU64::new(0) }
+        Courier { remote, source, ledger, board, stages: Stages::new() }
     }
 
     /// Sends a file.
@@ -106,7 +103,7 @@ impl Courier {
         claims: Option<&Arc<Claims>>,
     ) -> Result<(), Fault> {
         let opened = self.open(path).await?;
-        let (stage, is_large) = (self.stage(path, &opened.entry), opened.entry.size > LARGE_BYTES);
+        let (stage, is_large) = (self.stages.path(path, &opened.entry), opened.entry.size > LARGE_BYTES);
         let (handle, offset) =
             if is_large { self.resume(&stage, &opened).await? } else { (self.create(&stage).await?, 0) };
         let sent = self.send(path, &handle, &opened, offset).await;
@@ -141,7 +138,7 @@ impl Courier {
 
     /// Makes a symbolic link.
     pub async fn link(&self, path: &[u8], entry: &Entry, replaces: bool, trash: &Trash) -> Result<(), Fault> {
-        let stage = self.stage(path, entry);
+        let stage = self.stages.path(path, entry);
         let client = &self.remote.client;
         client.symlink(&entry.target, &self.remote.at(&stage)).await?;
         if self.remote.lsetstat {
@@ -221,20 +218,6 @@ impl Courier {
         let (source, path) = (self.source.clone(), path.to_vec());
         let opened = Opened { file: opened.file.clone(), entry: opened.entry.clone(), content: None };
         blocking(move || is_unchanged(&source, &path, &opened)).await
-    }
-
-    /// A name in the stage: for a large file one that the next try finds again, for others a new one.
-    fn stage(&self, path: &[u8], entry: &Entry) -> Path {
-        if entry.kind == Kind::File && entry.size > LARGE_BYTES {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(path);
-            for number in [entry.ino, entry.size, entry.mtime_ns as u64] {
-                hasher.update(&number.to_be_bytes());
-            }
-            return format!(".pair/stage/{STAGE_PREFIX}{}", hasher.finalize().to_hex()).into_bytes();
-        }
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        format!(".pair/stage/{STAGE_PREFIX}{}-{number}", self.run).into_bytes()
     }
 
     async fn create(&self, stage: &[u8]) -> Result<Handle, Fault> {

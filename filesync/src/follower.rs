@@ -255,16 +255,21 @@ impl Follower {
             }
             if housekept.is_none_or(|at| at.elapsed() > HOUSEKEEPING_INTERVAL) {
                 housekept = Some(Instant::now());
-                if let Err(error) = housekeeping::run(&courier.remote, self.trash_days, &lane.paths()).await {
+                if let Err(error) = housekeeping::run(courier, self.trash_days, lane).await {
                     return error.to_string();
                 }
             }
+            if let Err(error) = housekeeping::make_room(courier, lane).await {
+                return error.to_string();
+            }
             let rest = self.interval.saturating_sub(began.elapsed());
+            // One that takes long must not follow the other only because something cannot be done.
+            let soon = rest.min(PASSES_APART_MIN.max(began.elapsed() * 3));
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
                 // Soon, but not at once: what is missing in two passes must have been missing for a while.
-                () = lane.idle.notified() => tokio::time::sleep(rest.min(PASSES_APART_MIN)).await,
-                () = self.pass_wanted.notified() => tokio::time::sleep(rest.min(PASSES_APART_MIN)).await,
+                () = lane.idle.notified() => tokio::time::sleep(soon).await,
+                () = self.pass_wanted.notified() => tokio::time::sleep(soon).await,
             }
             if courier.remote.client.is_lost() {
                 return "the connection was lost".into();

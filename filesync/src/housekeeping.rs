@@ -1,52 +1,130 @@
-//! Clears a standby's trash of what is old, and its stage of what filesync left there and nobody will continue.
+//! Clears a standby's trash of what is old or takes the last room, and its stage of what filesync left there and nobody
+//! will continue.
 //!
 //! It touches nothing outside `.pair/trash` and filesync's own names in `.pair/stage`, and removes a bounded number of
 //! entries per call.
 
 use std::collections::BTreeSet;
 
+use bytes::BytesMut;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 use pair::client::Result;
+use pair::wire::{Reader, put_bytes};
 
+use crate::courier::{Courier, blocking};
+use crate::lane::Lane;
 use crate::plan::STAGE_PREFIX;
 use crate::remote::Remote;
+use crate::stage;
 use crate::trash::Trash;
 use crate::tree::{Kind, Path, join};
 
 /// Entries removed per call.
 const REMOVALS_MAX: usize = 10_000;
-/// How long a broken transfer may be continued, in seconds.
+/// How long something is kept that was set aside in the middle of a rename, in seconds.
 const STAGE_KEPT_S: i64 = 24 * 3600;
 
-/// Removes what is old. The error is a lost connection; anything else is left for the next time.
-pub async fn run(remote: &Remote, trash_days: u32, under_way: &BTreeSet<Path>) -> Result<()> {
+/// The trash gives way, the oldest first, where less than this is free of a standby's disk, in percent,
+const FREE_PERCENT_MIN: u64 = 10;
+/// until so much is.
+const FREE_PERCENT_ENOUGH: u64 = 15;
+
+/// Removes the oldest of the trash where the standby has little room left. Where its server does not tell, days decide
+/// alone. The error is a lost connection.
+pub async fn make_room(courier: &Courier, lane: &Lane) -> Result<()> {
+    let remote = &courier.remote;
+    if !is_short_of_room(remote, FREE_PERCENT_MIN).await? {
+        return Ok(());
+    }
+    clear_stage(courier, lane).await?;
     let mut left = REMOVALS_MAX;
+    for (date, _) in sorted(list(remote, b".pair/trash").await?) {
+        let folder = join(b".pair/trash", &date);
+        for (name, _) in sorted(list(remote, &folder).await?) {
+            let path = join(&folder, &name);
+            tracing::warn!("the standby's disk is nearly full: {} is removed for good", crate::tree::shown(&path));
+            remove(remote, path, &mut left).await?;
+            if left == 0 || !is_short_of_room(remote, FREE_PERCENT_ENOUGH).await? {
+                return Ok(());
+            }
+        }
+        lost(remote.client.rmdir(&remote.at(&folder)).await)?;
+    }
+    Ok(())
+}
+
+/// Names of the trash are times: in their order the oldest comes first.
+fn sorted(mut entries: Vec<(Vec<u8>, Entry)>) -> Vec<(Vec<u8>, Entry)> {
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    entries
+}
+
+/// Whether less than so much in a hundred is free, of bytes or of inodes (OpenSSH PROTOCOL, `statvfs@openssh.com`).
+async fn is_short_of_room(remote: &Remote, percent: u64) -> Result<bool> {
+    const STATVFS: &str = "statvfs@openssh.com";
+    if !remote.client.has(STATVFS) {
+        return Ok(false);
+    }
+    let mut body = BytesMut::new();
+    put_bytes(&mut body, &remote.at(b""));
+    let answer = match remote.client.extended(STATVFS, &body).await {
+        Err(error) if error.is_lost() => return Err(error),
+        answer => answer.unwrap_or_default(),
+    };
+    let mut fields = Reader(&answer);
+    let numbers: Vec<u64> = std::iter::from_fn(|| fields.u64().ok()).collect();
+    let [_, _, blocks, _, blocks_free, files, _, files_free, ..] = numbers[..] else { return Ok(false) };
+    let is_short = |all: u64, free: u64| all > 0 && u128::from(free) * 100 < u128::from(all) * u128::from(percent);
+    Ok(is_short(blocks, blocks_free) || is_short(files, files_free))
+}
+
+/// Removes what is old. The error is a lost connection; anything else is left for the next time.
+pub async fn run(courier: &Courier, trash_days: u32, lane: &Lane) -> Result<()> {
+    let (remote, mut left) = (&courier.remote, REMOVALS_MAX);
     for (name, _) in list(remote, b".pair/trash").await? {
         if is_expired(&name, trash_days, Timestamp::now()) {
             remove(remote, join(b".pair/trash", &name), &mut left).await?;
         }
     }
-    // A large file on its way may have begun long ago: while there is one, its stage is not told from others.
-    if !under_way.is_empty() {
-        return Ok(());
-    }
+    clear_stage(courier, lane).await
+}
+
+/// Removes what broken transfers have left and nobody goes on with. To be called when a pass has offered all large files.
+async fn clear_stage(courier: &Courier, lane: &Lane) -> Result<()> {
+    let remote = &courier.remote;
+    // Listed before it is asked what is under way: what begins in between is not in the list.
+    let found = list(remote, b".pair/stage").await?;
+    let needed = needed(courier, lane.paths()).await;
     let trash = Trash::new(0);
-    for (name, entry) in list(remote, b".pair/stage").await? {
-        let is_ours = name.starts_with(STAGE_PREFIX.as_bytes());
-        let is_old = i64::from(entry.mtime_s) + STAGE_KEPT_S < Timestamp::now().as_second();
+    for (name, entry) in found {
+        let Some(rest) = name.strip_prefix(STAGE_PREFIX.as_bytes()) else { continue };
         let path = join(b".pair/stage", &name);
-        let outcome = match entry.kind {
-            _ if !is_ours || !is_old => continue,
+        let outcome = if rest.starts_with(b"moved-") {
             // Set aside for a rename that never came: it holds what may be nowhere else.
-            _ if name.starts_with(format!("{STAGE_PREFIX}moved-").as_bytes()) => trash.take(remote, &path).await,
-            Kind::Folder => Ok(()),
-            _ => remote.remove(&path).await,
+            let is_old = i64::from(entry.mtime_s) + STAGE_KEPT_S < Timestamp::now().as_second();
+            if is_old { trash.take(remote, &path).await } else { Ok(()) }
+        } else if entry.kind != Kind::Folder
+            && (courier.stages.is_left_over(&name) || stage::is_large(&name) && !needed.contains(&name))
+        {
+            remote.remove(&path).await
+        } else {
+            Ok(())
         };
         lost(outcome)?;
     }
     Ok(())
+}
+
+/// The stages of large files that are on their way, as these are now.
+async fn needed(courier: &Courier, under_way: BTreeSet<Path>) -> BTreeSet<Path> {
+    let source = courier.source.clone();
+    let names = blocking(move || {
+        let names = under_way.iter().filter_map(|path| Some(stage::large(path, &source.look(path).ok()?)));
+        Ok(names.collect())
+    });
+    names.await.unwrap_or_default()
 }
 
 /// Whether a folder of the trash is older than it is kept. A name that is no date is nobody's business.

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod remote;
 pub mod safety;
 pub mod source;
+mod stage;
 pub mod tree;
 
 mod courier;

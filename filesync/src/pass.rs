@@ -20,7 +20,7 @@ use crate::status::now_s;
 use crate::store::{Record, Trouble};
 use crate::stream::{AtBegin, Claims};
 use crate::trash::Trash;
-use crate::tree::{Entry, Kind, Path, Tree, below, parent, shown, upwards};
+use crate::tree::{Entry, Kind, Path, Tree, below, shown, upwards};
 
 /// Steps at once; most are files in flight.
 const STEPS_MAX: usize = 48;
@@ -35,8 +35,8 @@ struct Pass<'p> {
     trash: Trash,
     found: Mutex<Found>,
     claims: &'p Arc<Claims>,
-    /// Where the feed has told of all that was listed: what of that it is known not to have brought.
-    left: Option<&'p AtBegin>,
+    /// Whether the feed has told of all that was listed, and is not known to have failed anywhere.
+    is_told: bool,
 }
 
 #[derive(Default)]
@@ -65,7 +65,8 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     }
     let their_problems = std::mem::take(&mut theirs.problems);
     let complete = ours.blind.is_empty() && theirs.blind.is_empty();
-    let (bases, memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
+    let (bases, mut memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
+    memory.told = left.gone();
     let (pass_number, link_times) = (memory.pass, courier.remote.lsetstat);
     let Listing { tree, blind, problems } = ours;
     let (tree, plan) = blocking(move || {
@@ -84,10 +85,13 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     let found = Mutex::new(Found { problems: [problems, their_problems].concat(), ..Found::default() });
     // Only a feed that was followed since before the pass began could have told. What was listed may still be on its way.
     let is_followed = follower.board.followed_since().is_some_and(|since| since < began);
-    let is_told = is_followed && plan.steps().any(is_change) && follower.hears_of_all().await;
+    let is_told = is_followed
+        && plan.steps().any(is_change)
+        && follower.hears_of_all().await
+        && follower.left.at_begin().is_empty();
     let claims = &follower.claims;
     let trash = Trash::new(pass_number);
-    let pass = Pass { courier, tree: &tree, plan: &plan, trash, found, claims, left: is_told.then_some(&left) };
+    let pass = Pass { courier, tree: &tree, plan: &plan, trash, found, claims, is_told };
     let done = pass.all_steps().await;
     courier.ledger.flush().await?;
     let found = pass.found.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +105,7 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     if complete {
         follower.stored(|store, _| store.set_verified()).await?;
     }
-    follower.left.settle(&left);
+    follower.left.settle(&left, |path| crate::tree::meets(&plan.verdict.missed, path));
     // A socket in the data folder is a problem to be told, but nothing that is still to come.
     let settled = complete && found.undone.is_empty() && plan.waiting.is_empty() && lane.paths().is_empty();
     // What the feed is to bring by itself holds up nothing: its own position waits for that.
@@ -161,8 +165,12 @@ async fn keep_problems(follower: &Follower, found: Vec<Problem>, left: &AtBegin,
         .stored(move |store, _| {
             let (before, now) = (store.troubles()?, now_s());
             let (mut troubles, mut news) = (BTreeMap::new(), Vec::new());
-            for Problem { path, sentence } in found {
-                let old = before.get(&path).filter(|old| old.sentence == sentence);
+            // Of two sentences about one path the first is the cause.
+            let found: BTreeMap<Path, String> =
+                found.into_iter().rev().map(|Problem { path, sentence }| (path, sentence)).collect();
+            for (path, sentence) in found {
+                // Said once, also if the sentences change in turns; the status shows the last one.
+                let old = before.get(&path);
                 if old.is_none() {
                     news.push(format!("{}: {sentence}", shown(&path)));
                 }
@@ -231,7 +239,10 @@ impl Pass<'_> {
         match outcome {
             Err(Fault::Lost(error)) => return Err(Fault::Lost(error)),
             Ok(()) => {
-                found.missed += u64::from(self.is_missed(step));
+                if self.is_missed(step) {
+                    tracing::info!("the feed has not told of what made this necessary: {}", shown(path));
+                    found.missed += 1;
+                }
                 return Ok(());
             }
             Err(Fault::Problem(sentence)) => found.problems.push(Problem { path: path.clone(), sentence }),
@@ -248,7 +259,7 @@ impl Pass<'_> {
     fn is_missed(&self, step: &Step) -> bool {
         let path = path_of(step);
         let is_large = self.tree.get(path).is_some_and(|entry| entry.size > LARGE_BYTES);
-        is_change(step) && !is_large && self.left.is_some_and(|left| !left.excuses(path))
+        self.is_told && is_change(step) && !is_large
     }
 
     /// Whether a step that must come before this one was not done.
@@ -263,7 +274,7 @@ impl Pass<'_> {
             Step::Rename { from, .. } if undone.contains_key(from) => true,
             // What was to be renamed out of it is still there.
             Step::Trash { .. } if below(undone, path).next().is_some() => true,
-            _ => upwards(parent(path)).any(|above| undone.contains_key(above)),
+            _ => upwards(path).any(|above| undone.contains_key(above)),
         }
     }
 

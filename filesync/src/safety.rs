@@ -1,12 +1,12 @@
 //! Whether something may be removed from a standby. Pure: it judges, it does not act.
 //!
 //! Nothing is removed because it was missing once. It must be missing in two passes in a row whose listings were whole
-//! there, under a parent that stayed the same folder. And many removals at once, or an account's folder that empties, are
+//! there, under a parent that stayed the same folder; this holds also for what the feed has told of. And many removals at once, or an account's folder that empties, are
 //! held until a person approves them: an unmounted disk and a wrong script look just like that. Renames are no removals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::tree::{Path, is_below, top};
+use crate::tree::{Path, is_below, top, upwards};
 
 /// Removals per hour that are always within the budget.
 pub const BUDGET_ENTRIES_MIN: u64 = 100;
@@ -55,6 +55,8 @@ pub struct Memory {
     pub missed: BTreeMap<Path, Missed>,
     /// What is held, and whether a person approved it.
     pub held: BTreeMap<Path, bool>,
+    /// Paths of which the feed has told that they went, and could not make them go.
+    pub told: BTreeSet<Path>,
     /// Entries that were removed in the last hour without approval.
     pub removed_last_hour: u64,
     /// Removals per hour that are within the budget, in percent of all entries.
@@ -105,6 +107,11 @@ pub fn judge(scene: &Scene, memory: &Memory) -> Verdict {
             continue;
         }
         match memory.held.get(path) {
+            // Somebody has removed it, and it is known who: that needs no approval.
+            _ if upwards(path).any(|above| memory.told.contains(above)) => {
+                verdict.approved.insert(path.clone());
+                verdict.allowed.insert(path.clone());
+            }
             Some(true) => {
                 verdict.approved.insert(path.clone());
                 verdict.allowed.insert(path.clone());
@@ -146,6 +153,7 @@ mod tests {
         emptied: &'static [&'static str],
         missed_in: &'static [(&'static str, u64, u64)],
         held: &'static [(&'static str, bool)],
+        told: &'static [&'static str],
         verified: bool,
         entries: u64,
         removed_last_hour: u64,
@@ -159,6 +167,7 @@ mod tests {
         emptied: &[],
         missed_in: &[("a/x", 4, 7)],
         held: &[],
+        told: &[],
         verified: true,
         entries: 1000,
         removed_last_hour: 0,
@@ -230,6 +239,23 @@ mod tests {
             allowed: &["a/x"],
             ..USUAL
         },
+        Case {
+            description: "what the feed has told of goes, however much it is, also when it was held",
+            absences: &[("a/x", 101), ("a/y/z", 500)],
+            missed_in: &[("a/x", 4, 7), ("a/y/z", 4, 7)],
+            held: &[("a/x", false)],
+            told: &["a/x", "a/y"],
+            emptied: &["a"],
+            allowed: &["a/x", "a/y/z"],
+            ..USUAL
+        },
+        Case {
+            description: "of another path the feed's word says nothing",
+            absences: &[("a/x", 101)],
+            told: &["a/xx", "a/x/y"],
+            kept: &["a/x"],
+            ..USUAL
+        },
         Case { description: "held stays held when the hour is over", held: &[("a/x", false)], kept: &["a/x"], ..USUAL },
         Case {
             description: "what is held uses up nobody else's budget",
@@ -262,6 +288,7 @@ mod tests {
             verified: case.verified,
             missed: missed.collect(),
             held: case.held.iter().map(|(p, approved)| (path(p), *approved)).collect(),
+            told: case.told.iter().map(|p| path(p)).collect(),
             removed_last_hour: case.removed_last_hour,
             budget_percent: 5,
         };

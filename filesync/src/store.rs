@@ -224,14 +224,14 @@ impl Store {
 
     /// Adds something that could not be done to what the last pass has found; tells whether it is new.
     pub fn add_trouble(&self, path: &[u8], sentence: &str, now_s: i64) -> rusqlite::Result<bool> {
-        let mut before = self.db.prepare_cached("SELECT sentence FROM problem WHERE standby = ? AND path = ?")?;
-        let before: Option<String> = before.query_row(params![self.standby, path], |row| row.get(0)).optional()?;
+        let mut before = self.db.prepare_cached("SELECT 1 FROM problem WHERE standby = ? AND path = ?")?;
+        let before: Option<()> = before.query_row(params![self.standby, path], |_| Ok(())).optional()?;
         let mut add = self.db.prepare_cached(
             "INSERT INTO problem VALUES (?1, ?2, ?3, ?4, ?4, 1)
              ON CONFLICT DO UPDATE SET sentence = ?3, last_s = ?4, attempts = attempts + 1",
         )?;
         add.execute(params![self.standby, path, sentence, now_s])?;
-        Ok(before.as_deref() != Some(sentence))
+        Ok(before.is_none())
     }
 
     /// How many things could not be done.

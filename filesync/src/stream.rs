@@ -221,7 +221,8 @@ impl Context<'_> {
         progress.queue.finish(record.seq);
         let Some(told) = progress.told.remove(&record.seq) else { return };
         let Some(fault) = fault else { return };
-        self.follower.left.add(told.paths());
+        let is_gone = matches!(record.op, Operation::Remove | Operation::Rmdir | Operation::Rename);
+        self.follower.left.add(told.paths(), is_gone);
         match fault {
             Fault::Problem(sentence) => {
                 self.follower.show_problem(Problem { path: record.path.0.clone(), sentence }).await;

@@ -61,7 +61,8 @@ impl Trash {
         let mut folder = self.folder.clone();
         for second in [false, true] {
             if second {
-                // The same path went into this trash before, as a file or as a folder.
+                // The same path went into this trash before, as a file or as a folder; or its folders have given way.
+                self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 let again = self.again.fetch_add(1, Ordering::Relaxed);
                 folder.extend_from_slice(format!("-again-{again}").as_bytes());
             }

@@ -177,6 +177,11 @@ pub fn below<'t, T>(tree: &'t BTreeMap<Path, T>, folder: &[u8]) -> impl Iterator
     tree.range::<Path, _>((from, to))
 }
 
+/// Whether one of the paths is this one, above it or below it.
+pub fn meets<T>(paths: &BTreeMap<Path, T>, path: &[u8]) -> bool {
+    !paths.is_empty() && (upwards(path).any(|above| paths.contains_key(above)) || below(paths, path).next().is_some())
+}
+
 fn below_bounds(folder: &[u8]) -> (Bound<Path>, Bound<Path>) {
     if folder.is_empty() {
         return (Bound::Unbounded, Bound::Unbounded);

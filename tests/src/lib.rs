@@ -6,6 +6,8 @@
 
 mod client;
 mod cut;
+mod link;
+pub mod load;
 mod machine;
 mod mirror;
 mod pair_of_machines;
@@ -17,6 +19,7 @@ mod wait;
 
 pub use client::{Outcome, Sftp};
 pub use cut::Cut;
+pub use link::{Direction, Link};
 pub use machine::{Machine, MachineBuilder, new_secret};
 pub use mirror::Mirror;
 pub use pair_of_machines::Pair;

@@ -4,18 +4,14 @@
 //! with a volatile cache sees: writes, and flushes. What was written since the last flush may be lost, in any mixture.
 //! It needs root, /dev/fuse and loop devices, and says so where they are missing.
 
-mod chance;
-mod content;
 mod crash;
 mod disk;
-mod load;
 mod mount;
 mod recovered;
-mod tree;
+mod story;
 
-pub use chance::Chance;
 pub use crash::{Cut, cuts};
 pub use disk::{Event, LoggedDisk};
-pub use load::{ACCOUNT, Account, Story, run_load};
 pub use mount::{Mounted, Workplace, format, missing};
 pub use recovered::{check_journal, examine, examine_disk};
+pub use story::{Story, run_load};

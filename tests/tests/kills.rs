@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use tests::power::Chance;
+use tests::load::Chance;
 use tests::{LFTP, Machine, Sftp, USER, eventually, has_program, run};
 
 /// Rounds in CI.

@@ -9,9 +9,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tests::load::{Account, Chance};
 use tests::power::{
-    Account, Chance, Cut, Event, LoggedDisk, Mounted, Story, Workplace, cuts, examine, examine_disk, format, missing,
-    run_load,
+    Cut, Event, LoggedDisk, Mounted, Story, Workplace, cuts, examine, examine_disk, format, missing, run_load,
 };
 use tests::{Machine, new_secret};
 

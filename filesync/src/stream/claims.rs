@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::tree::{Path, below, upwards};
+use crate::tree::{Path, meets};
 
 /// Paths that are remembered at most; past it a pass leaves everything to the feed.
 const TOLD_MAX: usize = 200_000;
@@ -43,10 +43,6 @@ pub struct Step {
 pub struct Told {
     claims: Arc<Claims>,
     paths: Vec<Path>,
-}
-
-fn meets<T>(paths: &BTreeMap<Path, T>, path: &[u8]) -> bool {
-    !paths.is_empty() && (upwards(path).any(|above| paths.contains_key(above)) || below(paths, path).next().is_some())
 }
 
 fn release(paths: &mut BTreeMap<Path, usize>, path: &[u8]) {

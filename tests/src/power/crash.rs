@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::chance::Chance;
 use super::disk::{Event, LoggedDisk};
+use crate::load::Chance;
 
 /// What is written as one, in bytes.
 const SECTOR: usize = 512;

@@ -5,12 +5,11 @@ use std::path::Path;
 use pair::client::Client;
 use pair::wire::open_flag;
 
-use super::content::Version;
 use super::crash::Cut;
 use super::disk::LoggedDisk;
-use super::load::{ACCOUNT, Account, Done, Story, folder_of};
 use super::mount::{Mounted, Workplace};
-use super::tree::{Step, Tree};
+use super::story::{Done, Story};
+use crate::load::{ACCOUNT, Account, Step, Tree, Version, folder_of};
 use crate::machine::MachineBuilder;
 
 /// What is wrong with a disk after a cut, before any program has seen it.
