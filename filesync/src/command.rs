@@ -14,6 +14,8 @@ use crate::status::{Report, now_s};
 use crate::store::{self, Held, Known};
 use crate::tree::shown;
 
+mod inspect;
+
 /// Paths that `status` shows of each list.
 const SAMPLES_MAX: usize = 20;
 
@@ -68,6 +70,10 @@ enum Command {
         #[arg(long)]
         standby: Option<String>,
     },
+    /// Compare both trees by content; exit 1 where they differ
+    Verify(inspect::Verify),
+    /// Show what a standby's trash holds, or bring something back from it
+    Restore(inspect::Restore),
     /// Ask the running filesync whether all is well; exit 1 with the reason where not
     Healthcheck,
     /// Print the line for a plain SFTP server's authorized_keys
@@ -88,6 +94,8 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
         }
         Some(Command::Status { json, max_lag }) => status(&config, json, max_lag),
         Some(Command::ApproveDeletes { standby }) => approve(&config, standby.as_deref()),
+        Some(Command::Verify(options)) => inspect::verify(&config, &options).await,
+        Some(Command::Restore(options)) => inspect::restore(&config, &options).await,
         Some(Command::Healthcheck) => {
             let address = config.health_listen.parse().map_err(|_| {
                 pair::exit::usage(format!("health_listen: {} is no address with a port", config.health_listen))
@@ -175,12 +183,10 @@ fn status(config: &Config, as_json: bool, max_lag: Option<Interval>) -> anyhow::
 fn in_words(name: &str, report: &Report) -> String {
     let ago = |at: Option<i64>| at.map_or("never".into(), |at| format!("{} s ago", (now_s() - at).max(0)));
     let grade = report.grade.map_or("grade unknown", |grade| grade.text());
-    let state = match (&report.sentence, report.connected) {
-        _ if report.silent_s().is_some() => {
-            format!("FILESYNC DOES NOT RUN: it was seen {} s ago", report.silent_s().unwrap_or_default())
-        }
-        (None, true) => "connected".to_owned(),
-        (sentence, _) => format!("NOT CONNECTED: {}", sentence.as_deref().unwrap_or("not reached yet")),
+    let state = match (report.silent_s(), &report.sentence, report.connected) {
+        (Some(silent_s), ..) => format!("FILESYNC DOES NOT RUN: it was seen {silent_s} s ago"),
+        (_, None, true) => "connected".to_owned(),
+        (_, sentence, _) => format!("NOT CONNECTED: {}", sentence.as_deref().unwrap_or("not reached yet")),
     };
     format!(
         "{name} ({grade}): {state}\n  {}\n  all that was there {} has arrived; last complete pass {}; {} entries\n  pending: {} files, \

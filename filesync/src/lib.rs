@@ -29,7 +29,9 @@ pub mod tree;
 
 mod courier;
 mod housekeeping;
+mod restore;
 mod trash;
+mod verify;
 
 mod ledger;
 pub mod store;

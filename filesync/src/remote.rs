@@ -166,8 +166,13 @@ impl Remote {
 
     /// Everything below the base but our own folder. The error is a lost connection.
     pub async fn list(&self) -> Result<RemoteListing> {
+        self.list_below(b"").await
+    }
+
+    /// Everything below a folder; below the base all but our own folder. The error is a lost connection.
+    pub async fn list_below(&self, top: &[u8]) -> Result<RemoteListing> {
         let mut listing = RemoteListing::default();
-        let mut folders = vec![Path::new()];
+        let mut folders = vec![top.to_vec()];
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < LISTINGS_MAX
@@ -266,6 +271,28 @@ impl Remote {
         let outcome = self.hash_open(&handle, length).await;
         self.client.close(handle).await?;
         outcome
+    }
+
+    /// What a file holds from an offset on, a good part of it, up to its length; nothing at the end.
+    pub async fn read_parts(&self, handle: &Handle, offset: u64, length: u64) -> Result<BytesMut> {
+        let part = self.client.read_bytes_max() as u64;
+        let offsets = (0..READS_MAX as u64).map(|number| offset + number * part).filter(|offset| *offset < length);
+        let mut parts: FuturesOrdered<_> =
+            offsets.map(|offset| self.read_whole(handle, offset, part.min(length - offset) as usize)).collect();
+        let mut data = BytesMut::new();
+        while let Some(part) = parts.next().await {
+            data.extend_from_slice(&part?);
+        }
+        Ok(data)
+    }
+
+    /// The folders in a folder; none where there is no such folder.
+    pub async fn folders(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Seen)>> {
+        match self.list_folder(path).await {
+            Ok(entries) => Ok(entries.into_iter().filter(|(_, seen)| seen.kind == Kind::Folder).collect()),
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn hash_open(&self, handle: &Handle, length: u64) -> Result<(Hash, u64)> {

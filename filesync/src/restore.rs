@@ -1,0 +1,148 @@
+//! `filesync restore`: what a standby's trash still holds of a path, and how it is brought back to this machine.
+//!
+//! It changes nothing on the standby, and writes only into the folder that it is given: whoever restores decides where
+//! the file goes from there, as an upload like any other.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Context;
+use pair::wire::open_flag;
+use serde::Serialize;
+
+use crate::courier::{Fault, blocking};
+use crate::remote::Remote;
+use crate::tree::{Image, Kind, Path, Seen, join, name, shown};
+
+const TRASH: &[u8] = b".pair/trash";
+
+/// One thing in the trash.
+#[derive(Clone, Debug, Serialize)]
+pub struct Version {
+    /// Which folder of the trash: when it was replaced or removed, `2026-11-21/104500-feed`.
+    pub version: String,
+    /// The path that it had, as people read it.
+    pub shown: String,
+    /// `file`, `folder` or `link`.
+    pub kind: &'static str,
+    /// The bytes of a file.
+    pub bytes: u64,
+    /// When it was modified last, in seconds since 1970.
+    pub mtime_s: u32,
+    /// The path that it had.
+    #[serde(skip)]
+    pub path: Path,
+    #[serde(skip)]
+    seen: Seen,
+}
+
+/// What the trash holds of a path and what was in it, or of everything; the newest first.
+pub async fn versions(remote: &Remote, path: Option<&[u8]>) -> anyhow::Result<Vec<Version>> {
+    let mut found = Vec::new();
+    let mut runs = Vec::new();
+    for (date, _) in remote.folders(TRASH).await? {
+        for (run, _) in remote.folders(&join(TRASH, &date)).await? {
+            runs.push(join(&date, &run));
+        }
+    }
+    runs.sort_unstable_by(|one, other| other.cmp(one));
+    for run in runs {
+        let top = join(TRASH, &run);
+        let image = match path {
+            Some(path) => below(remote, &join(&top, path)).await?,
+            None => remote.list_below(&top).await?.image,
+        };
+        for (at, seen) in image {
+            let Some(path) = at.strip_prefix(top.as_slice()).and_then(|rest| rest.strip_prefix(b"/")) else { continue };
+            found.push(Version {
+                version: String::from_utf8_lossy(&run).into_owned(),
+                shown: shown(path),
+                kind: crate::verify::kind(seen.kind),
+                bytes: seen.size,
+                mtime_s: seen.mtime_s,
+                path: path.to_vec(),
+                seen,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// What is at a path, with what is in it.
+async fn below(remote: &Remote, path: &[u8]) -> anyhow::Result<Image> {
+    let Some(seen) = remote.look(path).await? else { return Ok(Image::new()) };
+    let is_folder = seen.kind == Kind::Folder;
+    let mut image = if is_folder { remote.list_below(path).await?.image } else { Image::new() };
+    image.insert(path.to_vec(), seen);
+    Ok(image)
+}
+
+/// Brings one version of a path, with what was in it, into a folder of this machine; tells where it is now.
+pub async fn bring_back(
+    remote: &Remote,
+    path: &[u8],
+    versions: &[Version],
+    to: &std::path::Path,
+) -> anyhow::Result<PathBuf> {
+    let target = to.join(OsStr::from_bytes(name(path)));
+    anyhow::ensure!(!target.exists(), "{} is there already: restore into another folder", target.display());
+    for version in versions {
+        let inside = version.path.get(path.len()..).unwrap_or_default();
+        let inside = inside.strip_prefix(b"/").unwrap_or(inside);
+        let target = if inside.is_empty() { target.clone() } else { target.join(OsStr::from_bytes(inside)) };
+        let from = join(&join(TRASH, version.version.as_bytes()), &version.path);
+        let brought = match version.seen.kind {
+            Kind::Folder => std::fs::create_dir_all(&target).map_err(anyhow::Error::from),
+            Kind::Link => link(remote, &from, &target).await,
+            Kind::File => file(remote, &from, &version.seen, &target).await,
+        };
+        brought.with_context(|| format!("cannot restore {} to {}", version.shown, target.display()))?;
+    }
+    Ok(target)
+}
+
+async fn link(remote: &Remote, from: &[u8], target: &std::path::Path) -> anyhow::Result<()> {
+    let text = remote.client.readlink(&remote.at(from)).await?;
+    Ok(std::os::unix::fs::symlink(OsStr::from_bytes(&text), target)?)
+}
+
+/// Downloads a file, flushes it, and gives it its mode and time.
+async fn file(remote: &Remote, from: &[u8], seen: &Seen, target: &std::path::Path) -> anyhow::Result<()> {
+    let written = Arc::new(File::create_new(target)?);
+    let handle = remote.client.open(&remote.at(from), open_flag::READ, None).await?;
+    let mut offset = 0;
+    let outcome = loop {
+        let part = match remote.read_parts(&handle, offset, seen.size).await {
+            Ok(part) if part.is_empty() => break Ok(()),
+            Ok(part) => part,
+            Err(error) => break Err(anyhow::Error::from(error)),
+        };
+        let (file, length) = (written.clone(), part.len() as u64);
+        if let Err(fault) = blocking(move || Ok(file.write_all_at(&part, offset)?)).await {
+            break Err(in_words(fault));
+        }
+        offset += length;
+    };
+    remote.client.close(handle).await?;
+    outcome?;
+    anyhow::ensure!(offset == seen.size, "the standby has {offset} bytes of {}", seen.size);
+    let (mode, time) = (seen.mode, UNIX_EPOCH + Duration::from_secs(seen.mtime_s.into()));
+    let finish = move || {
+        written.set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
+        written.set_modified(time)?;
+        Ok(written.sync_all()?)
+    };
+    blocking(finish).await.map_err(in_words)
+}
+
+fn in_words(fault: Fault) -> anyhow::Error {
+    match fault {
+        Fault::Problem(sentence) => anyhow::anyhow!(sentence),
+        fault => anyhow::anyhow!("writing it broke off: {fault:?}"),
+    }
+}
