@@ -8,6 +8,7 @@ use pair::secret::PairSecret;
 use serde::Deserialize;
 
 use crate::standby::Address;
+use crate::throttle::Window;
 
 /// The settings; `config/filesync.yaml` says what each is for.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +25,13 @@ pub struct Config {
     pub follow: bool,
     /// From the start of one pass to the start of the next.
     pub interval: Interval,
+    /// How fast content may go to each standby, by windows of the day.
+    #[serde(deserialize_with = "pair::config::list")]
+    pub bandwidth: Vec<String>,
+    /// How far a standby may be behind, or how long away, before that is told.
+    pub alarm_lag: Interval,
+    /// Where it is told, by a POST; nowhere but in the log where it is empty.
+    pub alarm_url: String,
     /// Where health and metrics are served.
     pub health_listen: String,
     /// How long a standby keeps what was replaced or removed, in days.
@@ -43,6 +51,9 @@ impl Default for Config {
             standbys: Vec::new(),
             follow: false,
             interval: Interval(Duration::from_secs(100)),
+            bandwidth: Vec::new(),
+            alarm_lag: Interval(Duration::from_secs(300)),
+            alarm_url: String::new(),
             health_listen: "127.0.0.1:2227".into(),
             trash_days: 7,
             delete_budget_percent: 5,
@@ -64,6 +75,12 @@ impl Config {
         Ok(addresses)
     }
 
+    /// The limits of the bandwidth; an error names the one that cannot be read.
+    pub fn windows(&self) -> anyhow::Result<Vec<Window>> {
+        let windows = self.bandwidth.iter().map(|text| text.parse());
+        windows.collect::<Result<_, String>>().map_err(|sentence| pair::exit::usage(format!("bandwidth: {sentence}")))
+    }
+
     /// The pair secret.
     pub fn secret(&self) -> anyhow::Result<PairSecret> {
         let secret = self.secret.clone().map_or_else(|| PairSecret::find(&self.state), |secret| Ok(Some(secret)))?;
@@ -81,6 +98,12 @@ impl Config {
     /// Whether everything is right that can be told without connecting.
     pub fn check(&self) -> anyhow::Result<()> {
         self.addresses()?;
+        self.windows()?;
+        if !self.alarm_url.is_empty()
+            && !["http://", "https://"].iter().any(|scheme| self.alarm_url.starts_with(scheme))
+        {
+            return Err(pair::exit::usage(format!("alarm_url: {} is no http:// or https:// address", self.alarm_url)));
+        }
         self.secret()?;
         for (key, folder) in [("data", &self.data), ("state", &self.state)] {
             if !folder.is_dir() {
@@ -103,6 +126,21 @@ mod tests {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/filesync.yaml");
         let shipped: Config = pair::config::load("filesync-none", Some(file.as_ref()), &[]).unwrap();
         assert_eq!(format!("{shipped:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn limits_and_addresses_that_make_no_sense_are_refused_by_their_key() {
+        let secret = Some(PairSecret::generate().unwrap());
+        let usual = Config { data: "/".into(), state: "/".into(), secret, ..Config::default() };
+        assert!(usual.check().is_ok());
+        let wrong = [
+            ("bandwidth: \"fast\"", Config { bandwidth: vec!["fast".into()], ..usual.clone() }),
+            ("alarm_url: example.net", Config { alarm_url: "example.net".into(), ..usual.clone() }),
+        ];
+        for (expected, config) in wrong {
+            let error = config.check().unwrap_err();
+            assert!(error.to_string().contains(expected) && pair::exit::code(&error) == 2, "{error}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::stage::Stages;
 use crate::status::Board;
 use crate::store::Record;
 use crate::stream::Claims;
+use crate::throttle::Throttle;
 use crate::trash::Trash;
 use crate::tree::{Base, Entry, Kind, PERMISSIONS, Seen};
 
@@ -74,6 +75,8 @@ pub struct Courier {
     pub board: Arc<Board>,
     /// Where content lies until it is whole.
     pub stages: Stages,
+    /// How fast content goes.
+    throttle: Arc<Throttle>,
 }
 
 struct Opened {
@@ -85,8 +88,14 @@ struct Opened {
 
 impl Courier {
     /// A courier for one connection.
-    pub fn new(remote: Remote, source: Arc<Source>, ledger: Ledger, board: Arc<Board>) -> Courier {
-        Courier { remote, source, ledger, board, stages: Stages::new() }
+    pub fn new(
+        remote: Remote,
+        source: Arc<Source>,
+        ledger: Ledger,
+        board: Arc<Board>,
+        throttle: Arc<Throttle>,
+    ) -> Courier {
+        Courier { remote, source, ledger, board, stages: Stages::new(), throttle }
     }
 
     /// Sends a file.
@@ -261,6 +270,7 @@ impl Courier {
                 return Err(Fault::Changed);
             }
             for part in chunk.chunks(client.write_bytes_max()) {
+                self.throttle.pass(part.len()).await;
                 pending.push_back(client.begin_write(handle, offset, part).await?);
                 offset += part.len() as u64;
                 if pending.len() > WRITES_MAX

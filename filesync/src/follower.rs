@@ -12,6 +12,7 @@ use pair::volume::{file_system_id, read_marker};
 use tokio::sync::{Notify, watch};
 
 use crate::accounts;
+use crate::alarm::{Alarm, Memory};
 use crate::config::Config;
 use crate::courier::{Courier, blocking};
 use crate::housekeeping;
@@ -25,6 +26,7 @@ use crate::standby::{Address, Failure, Identity, Standby};
 use crate::status::{Board, now_s};
 use crate::store::Store;
 use crate::stream::{self, Claims, Left};
+use crate::throttle::Throttle;
 use crate::tree::shown;
 
 /// The first wait after a failure.
@@ -46,6 +48,8 @@ pub struct Follower {
     interval: Duration,
     budget_percent: u64,
     trash_days: u32,
+    throttle: Arc<Throttle>,
+    alarm: Alarm,
     data: PathBuf,
     follow: bool,
     state: PathBuf,
@@ -77,6 +81,8 @@ impl Follower {
         let open = || anyhow::Ok(Arc::new(Mutex::new(Store::open(&config.store(), &address.name)?)));
         let (store, ledger_store) = (open()?, open()?);
         Ok(Follower {
+            throttle: Arc::new(Throttle::new(&config.windows()?)),
+            alarm: Alarm::new(config, board.clone()),
             board,
             standby: Standby { address, identity, store: store.clone() },
             store,
@@ -138,7 +144,7 @@ impl Follower {
 
     /// Follows until it is dropped.
     pub async fn run(&self) {
-        futures::future::join(self.connect_for_ever(), self.report_for_ever()).await;
+        futures::future::join3(self.connect_for_ever(), self.report_for_ever(), self.alarm.watch(self)).await;
     }
 
     /// Whoever asks for the status sees by it that filesync runs.
@@ -240,7 +246,7 @@ impl Follower {
 
     fn courier(&self, remote: Remote) -> Result<Courier, String> {
         let source = Source::open(&self.data).map_err(|error| format!("{error:#}"))?;
-        Ok(Courier::new(remote, Arc::new(source), self.ledger.clone(), self.board.clone()))
+        Ok(Courier::new(remote, Arc::new(source), self.ledger.clone(), self.board.clone(), self.throttle.clone()))
     }
 
     async fn passes(&self, courier: &Courier, lane: &Lane, said: &mut Option<(Instant, Failure)>) -> String {
@@ -306,6 +312,16 @@ impl Follower {
         if let Err(sentence) = self.stored(move |store, _| store.keep_report(&report)).await {
             tracing::warn!("standby {}: {sentence}", self.name());
         }
+    }
+}
+
+impl Memory for Follower {
+    async fn was_alarm(&self) -> Result<bool, String> {
+        self.stored(|store, _| store.was_alarm()).await
+    }
+
+    async fn told(&self, is_alarm: bool) -> Result<(), String> {
+        self.stored(move |store, _| store.keep_alarm(is_alarm)).await
     }
 }
 

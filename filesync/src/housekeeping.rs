@@ -39,18 +39,23 @@ pub async fn make_room(courier: &Courier, lane: &Lane) -> Result<()> {
         return Ok(());
     }
     clear_stage(courier, lane).await?;
-    let mut left = REMOVALS_MAX;
-    for (date, _) in sorted(list(remote, b".pair/trash").await?) {
+    let (mut left, mut gone) = (REMOVALS_MAX, 0);
+    'dates: for (date, _) in sorted(list(remote, b".pair/trash").await?) {
         let folder = join(b".pair/trash", &date);
         for (name, _) in sorted(list(remote, &folder).await?) {
             let path = join(&folder, &name);
-            tracing::warn!("the standby's disk is nearly full: {} is removed for good", crate::tree::shown(&path));
             remove(remote, path, &mut left).await?;
+            gone += 1;
             if left == 0 || !is_short_of_room(remote, FREE_PERCENT_ENOUGH).await? {
-                return Ok(());
+                break 'dates;
             }
         }
         lost(remote.client.rmdir(&remote.at(&folder)).await)?;
+    }
+    if gone > 0 {
+        tracing::warn!(
+            "the standby's disk is nearly full: the {gone} oldest folders of its trash are removed for good"
+        );
     }
     Ok(())
 }

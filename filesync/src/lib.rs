@@ -30,12 +30,14 @@ pub mod tree;
 mod courier;
 mod housekeeping;
 mod restore;
+mod throttle;
 mod trash;
 mod verify;
 
 mod ledger;
 pub mod store;
 
+mod alarm;
 mod health;
 pub mod status;
 

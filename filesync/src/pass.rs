@@ -20,7 +20,7 @@ use crate::status::now_s;
 use crate::store::{Record, Trouble};
 use crate::stream::{AtBegin, Claims};
 use crate::trash::Trash;
-use crate::tree::{Entry, Kind, Path, Tree, below, shown, upwards};
+use crate::tree::{Entry, Kind, Path, Tree, below, meets, shown, upwards};
 
 /// Steps at once; most are files in flight.
 const STEPS_MAX: usize = 48;
@@ -65,8 +65,8 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     }
     let their_problems = std::mem::take(&mut theirs.problems);
     let complete = ours.blind.is_empty() && theirs.blind.is_empty();
-    let (bases, mut memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
-    memory.told = left.gone();
+    let (bases, memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
+    let gone = memory.told.clone();
     let (pass_number, link_times) = (memory.pass, courier.remote.lsetstat);
     let Listing { tree, blind, problems } = ours;
     let (tree, plan) = blocking(move || {
@@ -105,7 +105,10 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     if complete {
         follower.stored(|store, _| store.set_verified()).await?;
     }
-    follower.left.settle(&left, |path| crate::tree::meets(&plan.verdict.missed, path));
+    follower.left.settle(&left);
+    // A removal takes more than one pass.
+    let over: Vec<Path> = gone.into_iter().filter(|path| !meets(&plan.verdict.missed, path)).collect();
+    follower.stored(move |store, _| store.settle_gone(&over)).await?;
     // A socket in the data folder is a problem to be told, but nothing that is still to come.
     let settled = complete && found.undone.is_empty() && plan.waiting.is_empty() && lane.paths().is_empty();
     // What the feed is to bring by itself holds up nothing: its own position waits for that.

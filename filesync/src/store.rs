@@ -12,17 +12,15 @@ use anyhow::Context;
 use pair::record::Position;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::safety::{Memory, Missed, Reason, Verdict};
-use crate::tree::{Base, Bases, Entry, Kind, Path, Seen};
+use crate::tree::{Base, Entry, Kind, Path, Seen};
 
+mod evidence;
 mod people;
 
 pub use people::{Known, approve, known};
 
 /// How long one standby's writer waits for another's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The span over which removals are counted, in seconds.
-const BUDGET_SPAN_S: i64 = 3600;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS setting (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -45,6 +43,8 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS problem (
         standby INTEGER NOT NULL, path BLOB NOT NULL, sentence TEXT NOT NULL, first_s INTEGER NOT NULL,
         last_s INTEGER NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS gone (standby INTEGER NOT NULL, path BLOB NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS alarm (standby INTEGER PRIMARY KEY, is_alarm INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS position (standby INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL);
     PRAGMA user_version = 1;";
 
@@ -127,52 +127,6 @@ impl Store {
         self.db.execute("UPDATE standby SET host_key = ? WHERE id = ?", params![key, self.standby]).map(drop)
     }
 
-    /// Begins a pass: gives it a number, and recalls what earlier ones left.
-    pub fn begin_pass(&mut self, now_s: i64, budget_percent: u64) -> rusqlite::Result<(Bases, Memory)> {
-        let id = self.standby;
-        let tx = self.db.transaction()?;
-        tx.execute("UPDATE standby SET pass = pass + 1 WHERE id = ?", [id])?;
-        tx.execute("DELETE FROM removed WHERE standby = ? AND at_s <= ?", [id, now_s - BUDGET_SPAN_S])?;
-        // Left over from a rename that stopped half way: the object is nowhere in the tree any more.
-        tx.execute(
-            "DELETE FROM base WHERE standby = ? AND path >= CAST('.pair' AS BLOB) AND path < CAST('.pair0' AS BLOB)",
-            [id],
-        )?;
-        let (pass, verified): (i64, bool) =
-            tx.query_row("SELECT pass, verified FROM standby WHERE id = ?", [id], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        let removed: i64 =
-            tx.query_row("SELECT coalesce(sum(entries), 0) FROM removed WHERE standby = ?", [id], |row| row.get(0))?;
-        let mut memory = Memory {
-            pass: pass as u64,
-            verified,
-            removed_last_hour: removed as u64,
-            budget_percent,
-            ..Memory::default()
-        };
-        let mut missed = tx.prepare("SELECT path, pass, parent_ino FROM missed WHERE standby = ?")?;
-        for row in missed.query_map([id], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))? {
-            let (path, pass, ino) = row?;
-            memory.missed.insert(path, Missed { pass: pass as u64, parent_ino: ino as u64 });
-        }
-        let mut held = tx.prepare("SELECT path, approved FROM held WHERE standby = ?")?;
-        for row in held.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
-            let (path, approved) = row?;
-            memory.held.insert(path, approved);
-        }
-        let mut bases = Bases::new();
-        let mut base = tx.prepare("SELECT * FROM base WHERE standby = ? ORDER BY path")?;
-        let mut rows = base.query([id])?;
-        while let Some(row) = rows.next()? {
-            bases.insert(row.get(1)?, base_of(row)?);
-        }
-        drop(rows);
-        drop((base, held, missed));
-        tx.commit()?;
-        Ok((bases, memory))
-    }
-
     /// Remembers what is proven, in one transaction.
     pub fn record(&mut self, records: &[Record], now_s: i64) -> rusqlite::Result<()> {
         let id = self.standby;
@@ -240,38 +194,6 @@ impl Store {
         count.query_row([self.standby], |row| row.get::<_, i64>(0)).map(|count| count as u64)
     }
 
-    /// Keeps a verdict for the next pass. Approvals stay as long as what they approve is missing.
-    pub fn keep_verdict(&mut self, verdict: &Verdict, now_s: i64) -> rusqlite::Result<()> {
-        let id = self.standby;
-        let tx = self.db.transaction()?;
-        tx.execute("DELETE FROM missed WHERE standby = ?", [id])?;
-        for (path, missed) in &verdict.missed {
-            tx.prepare_cached("INSERT INTO missed (standby, path, pass, parent_ino) VALUES (?, ?, ?, ?)")?
-                .execute(params![id, path, missed.pass as i64, missed.parent_ino as i64])?;
-        }
-        let known: Vec<Path> = {
-            let mut held = tx.prepare("SELECT path FROM held WHERE standby = ?")?;
-            held.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
-        };
-        for path in known.iter().filter(|path| !verdict.missed.contains_key(*path)) {
-            tx.prepare_cached("DELETE FROM held WHERE standby = ? AND path = ?")?.execute(params![id, path])?;
-        }
-        for (path, (entries, reason)) in &verdict.held {
-            let reason: &Reason = reason;
-            tx.prepare_cached(
-                "INSERT INTO held (standby, path, entries, reason, since_s) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET entries = ?3, reason = ?4",
-            )?
-            .execute(params![id, path, *entries as i64, reason.text(), now_s])?;
-        }
-        tx.commit()
-    }
-
-    /// Notes that both sides were listed whole and compared: from now on evidence counts.
-    pub fn set_verified(&self) -> rusqlite::Result<()> {
-        self.db.execute("UPDATE standby SET verified = 1 WHERE id = ?", [self.standby]).map(drop)
-    }
-
     /// What could not be done as of the last pass.
     pub fn troubles(&self) -> rusqlite::Result<BTreeMap<Path, Trouble>> {
         let mut query = self
@@ -306,22 +228,20 @@ impl Store {
         tx.commit()
     }
 
+    /// Whether it was told last that something is wrong with the standby.
+    pub fn was_alarm(&self) -> rusqlite::Result<bool> {
+        let sql = "SELECT is_alarm FROM alarm WHERE standby = ?";
+        Ok(self.db.query_row(sql, [self.standby], |row| row.get(0)).optional()?.unwrap_or(false))
+    }
+
+    /// Keeps what was told.
+    pub fn keep_alarm(&self, is_alarm: bool) -> rusqlite::Result<()> {
+        self.db.execute("INSERT OR REPLACE INTO alarm VALUES (?, ?)", params![self.standby, is_alarm]).map(drop)
+    }
+
     /// Keeps the report that `filesync status` shows, as JSON.
     pub fn keep_report(&self, report: &str) -> rusqlite::Result<()> {
         self.db.execute("UPDATE standby SET report = ? WHERE id = ?", params![report, self.standby]).map(drop)
-    }
-}
-
-impl Store {
-    /// What waits for a person.
-    pub fn held(&self) -> rusqlite::Result<Vec<Held>> {
-        let sql = "SELECT path, entries, reason, since_s, approved FROM held WHERE standby = ? ORDER BY path";
-        let mut query = self.db.prepare(sql)?;
-        let held = query.query_map([self.standby], |row| {
-            let entries = row.get::<_, i64>(1)? as u64;
-            Ok(Held { path: row.get(0)?, entries, reason: row.get(2)?, since_s: row.get(3)?, approved: row.get(4)? })
-        })?;
-        held.collect()
     }
 }
 

@@ -221,8 +221,14 @@ impl Context<'_> {
         progress.queue.finish(record.seq);
         let Some(told) = progress.told.remove(&record.seq) else { return };
         let Some(fault) = fault else { return };
-        let is_gone = matches!(record.op, Operation::Remove | Operation::Rmdir | Operation::Rename);
-        self.follower.left.add(told.paths(), is_gone);
+        self.follower.left.add(told.paths());
+        if let Operation::Remove | Operation::Rmdir | Operation::Rename = record.op {
+            // A pass then needs nobody's approval to remove it.
+            let path = record.path.0.clone();
+            if let Err(error) = self.follower.stored(move |store, _| store.add_gone(&path)).await {
+                tracing::warn!("standby {}: {error}", self.follower.name());
+            }
+        }
         match fault {
             Fault::Problem(sentence) => {
                 self.follower.show_problem(Problem { path: record.path.0.clone(), sentence }).await;

@@ -11,6 +11,7 @@ pub mod config;
 pub mod health;
 pub mod logging;
 pub mod shutdown;
+pub mod units;
 
 pub mod keys;
 pub mod node;

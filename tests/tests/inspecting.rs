@@ -47,7 +47,7 @@ fn verify_says_that_both_are_equal_or_where_they_differ_and_how() {
         "EPuser/in/three has 23 bytes here and 5 on the standby",
         "EPuser/in/two is not on the standby",
     ] {
-        assert!(text.contains(&line), "{line}:\n{text}");
+        assert!(text.contains(line), "{line}:\n{text}");
     }
     let (is_ok, text) = pair.mirror.ask(&["verify", "--wait", "1ms", "--json"]);
     let json = text.rsplit_once('}').unwrap().0.to_owned() + "}";

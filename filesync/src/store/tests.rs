@@ -1,6 +1,7 @@
 //! The store keeps what it is told, per standby, bytes and all.
 
 use super::*;
+use crate::safety::{Missed, Reason, Verdict};
 
 fn base(ino: u64, kind: Kind) -> Base {
     let source = Entry {
@@ -118,4 +119,28 @@ fn reports_are_read_while_the_service_writes() {
     let found = known(&it.file).unwrap();
     assert_eq!((found[0].name.as_str(), found[0].report.as_deref()), ("one:22", Some("{}")));
     assert_eq!(found[0].troubles[&path("p")], trouble);
+}
+
+#[test]
+fn what_is_known_to_be_gone_is_remembered_until_it_is_settled() {
+    let mut fixture = fixture();
+    for path in ["a", "b", "a"] {
+        fixture.store.add_gone(path.as_bytes()).unwrap();
+    }
+    let other = Store::open(&fixture.file, "two:22").unwrap();
+    other.add_gone(b"c").unwrap();
+    let told = |store: &mut Store| store.begin_pass(1, 5).unwrap().1.told;
+    assert_eq!(told(&mut fixture.store), [b"a".to_vec(), b"b".to_vec()].into());
+    fixture.store.settle_gone(&[b"a".to_vec(), b"c".to_vec()]).unwrap();
+    let mut again = Store::open(&fixture.file, "one:22").unwrap();
+    assert_eq!(told(&mut again), [b"b".to_vec()].into());
+}
+
+#[test]
+fn what_was_told_last_is_remembered() {
+    let fixture = fixture();
+    assert!(!fixture.store.was_alarm().unwrap());
+    fixture.store.keep_alarm(true).unwrap();
+    assert!(Store::open(&fixture.file, "one:22").unwrap().was_alarm().unwrap());
+    assert!(!Store::open(&fixture.file, "two:22").unwrap().was_alarm().unwrap());
 }

@@ -8,7 +8,6 @@ pub mod mistake;
 pub mod password;
 mod positions;
 pub mod rendered;
-mod units;
 pub mod users_file;
 
 pub use positions::Position;

@@ -11,7 +11,7 @@ use russh::keys::PublicKey;
 use super::form::{RawFile, RawUser, Scalar};
 use super::mistake::Mistake;
 use super::positions::{Position, Positions, Style};
-use super::{ADMIN_HOME, Account, Accounts, UploadMode, password, units};
+use super::{ADMIN_HOME, Account, Accounts, UploadMode, password};
 
 /// The largest users.yaml, in bytes.
 pub const BYTES_MAX: usize = 1024 * 1024;
@@ -290,7 +290,7 @@ impl Check<'_> {
 
     fn quota(&mut self, label: &str, raw: Option<Scalar>) -> Option<u64> {
         let text = self.as_written(label, "quota", raw?);
-        let bytes = units::bytes(&text);
+        let bytes = pair::units::bytes(&text);
         if bytes.is_none() {
             self.wrong(label, "quota", "a quota is a number of bytes, or one with a unit: 10GiB, 1.5TiB, 500MB".into());
         }

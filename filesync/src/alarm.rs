@@ -1,0 +1,164 @@
+//! Tells somebody when a standby is gone or lags too far, and once more when it is well again.
+//!
+//! Always holds: one message for each turn, however often filesync is started in between: what was told last is in the
+//! store. A message that cannot be delivered is tried again for as long as it is true.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ureq::tls::{RootCerts, TlsConfig};
+
+use crate::config::Config;
+use crate::status::{Board, Report, now_s};
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long after a message could not be delivered.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How long a receiver may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A message, as JSON in the body of a POST.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// The standby, named as in the settings.
+    pub standby: String,
+    /// Whether something is wrong; else it is well again.
+    pub alarm: bool,
+    /// What, in a sentence; under this name chat programs take it.
+    pub text: String,
+    /// How far the standby is behind, in seconds.
+    pub lag_s: f64,
+    /// When this was noticed, in seconds since 1970.
+    pub at_s: i64,
+}
+
+/// Who is told of one standby, and when.
+pub struct Alarm {
+    board: Arc<Board>,
+    lag_max: Duration,
+    url: Option<String>,
+}
+
+/// Where it is remembered what was told last.
+pub trait Memory {
+    /// Whether an alarm was told last.
+    async fn was_alarm(&self) -> Result<bool, String>;
+    /// Remembers what was told.
+    async fn told(&self, is_alarm: bool) -> Result<(), String>;
+}
+
+/// What is to be told, where that is something else than before. A standby that is away gets as long as one that lags.
+fn news(report: &Report, lag_max: Duration, was_alarm: bool) -> Option<Message> {
+    let away_s = now_s().saturating_sub(report.since_s).max(0) as u64;
+    let is_briefly_away = !report.connected && Duration::from_secs(away_s) <= lag_max;
+    let wrong = report.alarm(lag_max).filter(|_| !is_briefly_away);
+    let is_well = wrong.is_none() && !is_briefly_away;
+    let (alarm, text) = match (wrong, was_alarm) {
+        (Some(sentence), false) => (true, sentence),
+        (None, true) if is_well => (false, format!("{}: well again", report.standby)),
+        _ => return None,
+    };
+    let lag_s = Duration::from_millis(report.lag_ms).as_secs_f64();
+    Some(Message { standby: report.standby.clone(), alarm, text, lag_s, at_s: now_s() })
+}
+
+impl Alarm {
+    /// The alarm for one standby's board.
+    pub fn new(config: &Config, board: Arc<Board>) -> Alarm {
+        let url = Some(config.alarm_url.clone()).filter(|url| !url.is_empty());
+        Alarm { board, lag_max: config.alarm_lag.get(), url }
+    }
+
+    /// Looks for ever.
+    pub async fn watch(&self, memory: &impl Memory) {
+        let mut was_alarm = loop {
+            match memory.was_alarm().await {
+                Ok(was_alarm) => break was_alarm,
+                Err(sentence) => tracing::warn!("{sentence}"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
+        let mut failed = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Some(message) = news(&self.board.report(), self.lag_max, was_alarm) else { continue };
+            match self.tell(&message, failed.is_some()).await {
+                Ok(()) => {
+                    (was_alarm, failed) = (message.alarm, None);
+                    if let Err(sentence) = memory.told(was_alarm).await {
+                        tracing::warn!("{sentence}");
+                    }
+                }
+                Err(reason) => {
+                    if failed.replace(reason.clone()) != Some(reason.clone()) {
+                        tracing::warn!("alarm_url: a message cannot be delivered, it is tried again: {reason}");
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, message: &Message, is_again: bool) -> Result<(), String> {
+        match message.alarm {
+            _ if is_again => {}
+            true => tracing::warn!("ALARM: {}", message.text),
+            false => tracing::info!("{}", message.text),
+        }
+        let Some(url) = self.url.clone() else { return Ok(()) };
+        let body = serde_json::to_string(message).map_err(|error| error.to_string())?;
+        let posted = tokio::task::spawn_blocking(move || post(&url, &body)).await;
+        posted.map_err(|error| format!("sending it broke off: {error}"))?
+    }
+}
+
+/// Sends a message. Whoever answers with success has it.
+fn post(url: &str, body: &str) -> Result<(), String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).unversioned_rustls_crypto_provider(provider);
+    let config = ureq::Agent::config_builder().tls_config(tls.build()).timeout_global(Some(TIMEOUT)).build();
+    let request = ureq::Agent::new_with_config(config).post(url).header("Content-Type", "application/json");
+    request.send(body).map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(60);
+
+    fn report(connected: bool, lag_s: u64, away_s: i64) -> Report {
+        let standby = "b:1".to_owned();
+        Report {
+            standby,
+            at_s: now_s(),
+            connected,
+            lag_ms: lag_s * 1000,
+            since_s: now_s() - away_s,
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn each_turn_is_told_once() {
+        let told = |report: Report, was_alarm| news(&report, MAX, was_alarm).map(|message| message.alarm);
+        assert_eq!(told(report(true, 0, 900), false), None);
+        assert_eq!(told(report(true, 60, 900), false), None);
+        assert_eq!(told(report(true, 61, 900), false), Some(true));
+        assert_eq!(told(report(true, 61, 900), true), None);
+        assert_eq!(told(report(true, 60, 900), true), Some(false));
+        let text = news(&report(true, 61, 900), MAX, false).unwrap().text;
+        assert_eq!(text, "b:1: lags by 61 s, more than 60 s");
+    }
+
+    #[test]
+    fn who_is_away_gets_as_long_as_who_lags_and_being_away_is_not_being_well() {
+        let told = |report: Report, was_alarm| news(&report, MAX, was_alarm).map(|message| message.alarm);
+        assert_eq!(told(report(false, 500, 30), false), None);
+        assert_eq!(told(report(false, 500, 61), false), Some(true));
+        assert_eq!(told(report(false, 500, 61), true), None);
+        assert_eq!(told(report(false, 0, 30), true), None, "away again before it was well");
+    }
+}
