@@ -154,6 +154,18 @@ mod tests {
     }
 
     #[test]
+    fn a_problem_that_stays_is_told_too() {
+        let problem = |since_s: i64| {
+            let report = report(true, 0, 900);
+            let report = Report { problems: 2, problems_since_s: Some(now_s() - since_s), ..report };
+            news(&report, MAX, false).map(|message| message.text)
+        };
+        assert_eq!(problem(60), None);
+        let told = problem(70).unwrap();
+        assert!(told.contains("2 paths have problems, the oldest for 70 s"), "{told}");
+    }
+
+    #[test]
     fn who_is_away_gets_as_long_as_who_lags_and_being_away_is_not_being_well() {
         let told = |report: Report, was_alarm| news(&report, MAX, was_alarm).map(|message| message.alarm);
         assert_eq!(told(report(false, 500, 30), false), None);

@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pair::client::{ClientError, Handle};
+use pair::client::Handle;
 use pair::wire::{Attrs, open_flag};
 
+use crate::fault::{Fault, blocking};
 use crate::ledger::Ledger;
 use crate::remote::{Grade, Remote};
 use crate::source::{Source, entry_of_file, read_at};
@@ -36,17 +36,6 @@ const CHECK_TIME: Duration = Duration::from_secs(2);
 /// Writes of one file in flight; with 255 KiB each about 4 MiB.
 const WRITES_MAX: usize = 16;
 
-/// Why something was not done.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    /// The connection is gone; nothing more can be done over it.
-    Lost(ClientError),
-    /// It does not work; a sentence for people.
-    Problem(String),
-    /// The source changed meanwhile; the next pass sees to it.
-    Changed,
-}
-
 /// How giving another name went.
 pub enum Renamed {
     /// Well.
@@ -55,12 +44,6 @@ pub enum Renamed {
     Taken(Seen),
     /// There is nothing under the old name, or no folder for the new one.
     Missing,
-}
-
-impl From<ClientError> for Fault {
-    fn from(error: ClientError) -> Fault {
-        if error.is_lost() { Fault::Lost(error) } else { Fault::Problem(format!("the standby says: {error}")) }
-    }
 }
 
 /// Moves content over one connection.
@@ -134,12 +117,12 @@ impl Courier {
             sent => sent,
         };
         if let Err(fault) = sent {
-            if !matches!(fault, Fault::Lost(_)) {
-                let _may_be_gone = self.remote.client.remove(&self.remote.at(&stage)).await;
-            }
-            return Err(fault);
+            return Err(self.abandon(&stage, fault).await);
         }
-        self.publish(&stage, path, replaces, trash).await?;
+        if let Err(fault) = self.publish(&stage, path, replaces, trash).await {
+            // A large one may be gone on with.
+            return Err(if is_large { fault } else { self.abandon(&stage, fault).await });
+        }
         self.agree(path, opened.entry.clone()).await?;
         self.board.sent(opened.entry.size);
         Ok(())
@@ -153,8 +136,18 @@ impl Courier {
         if self.remote.lsetstat {
             client.lsetstat(&self.remote.at(&stage), times_of(entry)).await?;
         }
-        self.publish(&stage, path, replaces, trash).await?;
+        if let Err(fault) = self.publish(&stage, path, replaces, trash).await {
+            return Err(self.abandon(&stage, fault).await);
+        }
         self.agree(path, entry.clone()).await
+    }
+
+    /// Removes a stage that will not be published; what is left of a lost connection another one removes.
+    async fn abandon(&self, stage: &[u8], fault: Fault) -> Fault {
+        if !matches!(fault, Fault::Lost(_)) {
+            let _may_be_gone = self.remote.client.remove(&self.remote.at(stage)).await;
+        }
+        fault
     }
 
     /// Compares a file by hash. Where it differs it is sent; where only the attributes do, they are set.
@@ -308,7 +301,7 @@ impl Courier {
                 Renamed::Done => return Ok(()),
                 Renamed::Taken(seen) if seen.kind == Kind::Folder => return Err(folder_in_the_way()),
                 Renamed::Taken(_) => {}
-                Renamed::Missing => return Err(Fault::Problem("the standby has no folder for it yet".into())),
+                Renamed::Missing => return Err(Fault::NoFolder),
             }
         }
         Ok(trash.rename_over(&self.remote, stage, path).await?)
@@ -366,24 +359,4 @@ fn is_unchanged(source: &Source, path: &[u8], opened: &Opened) -> Result<(), Fau
     let same_file = entry_of_file(&opened.file)?.same_content(&opened.entry);
     let same_path = source.look(path)?.identity() == opened.entry.identity();
     if same_file && same_path { Ok(()) } else { Err(Fault::Changed) }
-}
-
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Fault {
-        // It went away, or became something else, after it was listed.
-        let became_a_link = rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::LOOP);
-        match error.kind() {
-            _ if became_a_link => Fault::Changed,
-            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::Other => Fault::Changed,
-            _ => Fault::Problem(format!("cannot read it: {error}")),
-        }
-    }
-}
-
-/// Runs disk work off the async threads.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) => Err(Fault::Problem(format!("reading it broke off: {error}"))),
-    }
 }

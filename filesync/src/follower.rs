@@ -3,6 +3,7 @@
 //! Each standby has a follower of its own, with its own connections, store rows and patience: none ever waits for another.
 //! That a standby is away is said once, and once more when it is back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,9 +15,10 @@ use tokio::sync::{Notify, watch};
 use crate::accounts;
 use crate::alarm::{Alarm, Memory};
 use crate::config::Config;
-use crate::courier::{Courier, blocking};
-use crate::housekeeping;
-use crate::lane::{Lane, WORKERS_BYTES_MAX};
+use crate::courier::Courier;
+use crate::fault::blocking;
+use crate::housekeeping::{self, Calendar};
+use crate::lane::{Lane, UNSTEADY, UNSTEADY_MAX, WORKERS_BYTES_MAX};
 use crate::ledger::Ledger;
 use crate::listing::Problem;
 use crate::pass;
@@ -27,7 +29,7 @@ use crate::status::{Board, now_s};
 use crate::store::Store;
 use crate::stream::{self, Claims, Left};
 use crate::throttle::Throttle;
-use crate::tree::shown;
+use crate::tree::{Path, Seen, shown};
 
 /// The first wait after a failure.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -60,6 +62,8 @@ pub struct Follower {
     pub pass_wanted: Notify,
     /// What the feed has left to passes.
     pub left: Left,
+    /// In how many passes in a row a file has changed while it was sent.
+    unsteady: Mutex<BTreeMap<Path, u32>>,
     /// Up to where the feed has told.
     pub heard: watch::Sender<Option<Position>>,
 }
@@ -97,6 +101,7 @@ impl Follower {
             claims: Arc::default(),
             pass_wanted: Notify::new(),
             left: Left::default(),
+            unsteady: Mutex::default(),
             heard: watch::Sender::new(None),
         })
     }
@@ -116,13 +121,24 @@ impl Follower {
         self.store.clone()
     }
 
+    /// Notes which files have changed while the pass sent them; those that do so in every pass are problems.
+    pub fn unsteady(&self, changed: &BTreeSet<Path>) -> Vec<Problem> {
+        let mut unsteady = self.unsteady.lock().unwrap_or_else(PoisonError::into_inner);
+        unsteady.retain(|path, _| changed.contains(path));
+        for path in changed {
+            *unsteady.entry(path.clone()).or_default() += 1;
+        }
+        let often = unsteady.iter().filter(|(_, times)| **times >= UNSTEADY_MAX);
+        often.map(|(path, _)| Problem { path: path.clone(), sentence: UNSTEADY.into() }).collect()
+    }
+
     /// Shows what could not be done, and says it once.
     pub async fn show_problem(&self, Problem { path, sentence }: Problem) {
         let (at, told) = (path.clone(), sentence.clone());
         let added = self.stored(move |store, _| Ok((store.add_trouble(&at, &told, now_s())?, store.troubles_count()?)));
         match added.await {
             Ok((is_new, count)) => {
-                self.board.update(|report| report.problems = count);
+                self.board.update(|report| (report.problems, report.problems_since_s) = count);
                 if is_new {
                     tracing::warn!("standby {}: {}: {sentence}", self.name(), shown(&path));
                 }
@@ -235,13 +251,14 @@ impl Follower {
         self.courier(remote)
     }
 
-    /// Whether both sides agree on a path as it is now.
+    /// Whether both sides agree on a path, and are as they were then.
     pub async fn has(&self, courier: &Courier, path: &[u8]) -> bool {
         let (source, at) = (courier.source.clone(), path.to_vec());
         let Ok(now) = blocking(move || Ok(source.look(&at)?)).await else { return false };
         let at = path.to_vec();
         let base = self.stored(move |store, _| store.base(&at)).await.ok().flatten();
-        base.is_some_and(|base| base.source == now)
+        let Some(base) = base.filter(|base| base.source == now) else { return false };
+        matches!(courier.remote.look(path).await, Ok(Some(seen)) if Seen { target: base.remote.target.clone(), ..seen } == base.remote)
     }
 
     fn courier(&self, remote: Remote) -> Result<Courier, String> {
@@ -251,6 +268,10 @@ impl Follower {
 
     async fn passes(&self, courier: &Courier, lane: &Lane, said: &mut Option<(Instant, Failure)>) -> String {
         let mut housekept: Option<Instant> = None;
+        let mut calendar = match self.stored(|store, _| store.housekept_s()).await {
+            Ok(last_s) => Calendar::new(last_s),
+            Err(sentence) => return sentence,
+        };
         loop {
             let began = Instant::now();
             if let Err(sentence) = pass::run(self, courier, lane).await {
@@ -261,8 +282,12 @@ impl Follower {
             }
             if housekept.is_none_or(|at| at.elapsed() > HOUSEKEEPING_INTERVAL) {
                 housekept = Some(Instant::now());
-                if let Err(error) = housekeeping::run(courier, self.trash_days, lane).await {
+                let is_date_sure = calendar.is_sure(now_s(), Instant::now());
+                if let Err(error) = housekeeping::run(courier, self.trash_days, is_date_sure, lane).await {
                     return error.to_string();
+                }
+                if let Err(sentence) = self.stored(|store, _| store.keep_housekept_s(now_s())).await {
+                    return sentence;
                 }
             }
             if let Err(error) = housekeeping::make_room(courier, lane).await {

@@ -5,6 +5,7 @@
 //! entries per call.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -13,7 +14,8 @@ use jiff::{Timestamp, ToSpan};
 use pair::client::Result;
 use pair::wire::{Reader, put_bytes};
 
-use crate::courier::{Courier, blocking};
+use crate::courier::Courier;
+use crate::fault::blocking;
 use crate::lane::Lane;
 use crate::plan::STAGE_PREFIX;
 use crate::remote::Remote;
@@ -85,11 +87,43 @@ async fn is_short_of_room(remote: &Remote, percent: u64) -> Result<bool> {
     Ok(is_short(blocks, blocks_free) || is_short(files, files_free))
 }
 
+/// How far the clock may run ahead of the time that was lived through, in seconds.
+const LEAP_MAX_S: i64 = 24 * 3600;
+
+/// Whether the date can be believed. After a leap of the clock nothing is removed for its date until a day was lived
+/// through: a wrong clock must not empty the trash.
+#[derive(Debug, Default)]
+pub struct Calendar {
+    /// The clock when it was looked at last, in seconds since 1970, and how long ago that is, if it was in this run.
+    last: Option<(i64, Option<Instant>)>,
+    leapt: Option<Instant>,
+}
+
+impl Calendar {
+    /// One that goes on from the clock's last state, if there is any.
+    pub fn new(last_s: Option<i64>) -> Calendar {
+        Calendar { last: last_s.map(|last_s| (last_s, None)), leapt: None }
+    }
+
+    /// Looks at the clock.
+    pub fn is_sure(&mut self, now_s: i64, now: Instant) -> bool {
+        if let Some((last_s, at)) = self.last {
+            let lived_s = at.map_or(0, |at| now.saturating_duration_since(at).as_secs() as i64);
+            if now_s.saturating_sub(last_s) > lived_s.saturating_add(LEAP_MAX_S) {
+                self.leapt = Some(now);
+            }
+        }
+        self.last = Some((now_s, Some(now)));
+        let day = Duration::from_secs(LEAP_MAX_S.unsigned_abs());
+        self.leapt.is_none_or(|leapt| now.saturating_duration_since(leapt) >= day)
+    }
+}
+
 /// Removes what is old. The error is a lost connection; anything else is left for the next time.
-pub async fn run(courier: &Courier, trash_days: u32, lane: &Lane) -> Result<()> {
+pub async fn run(courier: &Courier, trash_days: u32, is_date_sure: bool, lane: &Lane) -> Result<()> {
     let (remote, mut left) = (&courier.remote, REMOVALS_MAX);
     for (name, _) in list(remote, b".pair/trash").await? {
-        if is_expired(&name, trash_days, Timestamp::now()) {
+        if is_date_sure && is_expired(&name, trash_days, Timestamp::now()) {
             remove(remote, join(b".pair/trash", &name), &mut left).await?;
         }
     }
@@ -201,6 +235,20 @@ fn lost(outcome: Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_leaps_removes_nothing_for_a_day() {
+        let (start, hour, day) = (Instant::now(), Duration::from_secs(3600), 24 * 3600);
+        let mut calendar = Calendar::new(None);
+        assert!(calendar.is_sure(1000, start) && calendar.is_sure(1000 + 3600, start + hour));
+        // A day and two hours by the clock, in one hour.
+        assert!(!calendar.is_sure(1000 + 3600 + day + 7200, start + 2 * hour));
+        assert!(!calendar.is_sure(1000 + 2 * 3600 + day + 7200, start + 3 * hour));
+        assert!(calendar.is_sure(1000 + 2 * day + 9200, start + 26 * hour), "a day was lived through");
+        let mut away = Calendar::new(Some(1000));
+        assert!(!away.is_sure(1000 + 30 * day, start), "away for long, or a wrong clock: nobody knows");
+        assert!(Calendar::new(Some(1000)).is_sure(500, start) && Calendar::new(Some(1000)).is_sure(1000 + day, start));
+    }
 
     #[test]
     fn trash_is_kept_for_its_days_and_foreign_names_for_ever() {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use pair::client::ClientError;
 use tokio::sync::{Notify, oneshot};
 
-use crate::courier::{Courier, Fault};
+use crate::courier::Courier;
+use crate::fault::Fault;
 use crate::follower::Follower;
 use crate::listing::Problem;
 use crate::trash::Trash;
@@ -19,6 +20,10 @@ use crate::tree::{Path, is_below};
 
 /// What each worker takes at most, in bytes.
 pub const WORKERS_BYTES_MAX: [u64; 2] = [1 << 30, u64::MAX];
+/// How often a file may change while it is sent before that is a problem.
+pub const UNSTEADY_MAX: u32 = 3;
+/// That problem.
+pub const UNSTEADY: &str = "it changes faster than it can be sent";
 /// How long a worker waits after its connection failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -49,6 +54,8 @@ struct Jobs {
     /// When a path was last done with.
     finished: BTreeMap<Path, Instant>,
     problems: Vec<Problem>,
+    /// How often in a row a file has changed while it was sent.
+    unsteady: BTreeMap<Path, u32>,
     /// Who waits for a path: changes that the feed has told of.
     told: BTreeMap<Path, Vec<oneshot::Sender<Result<(), Fault>>>>,
 }
@@ -103,10 +110,11 @@ impl Lane {
         told.retain(|at, _| !is_gone(at));
     }
 
-    /// Whether there is something to do that a pass has offered.
+    /// Whether there is something to do that a pass has offered, and that is no problem that is shown.
     pub fn works_for_passes(&self) -> bool {
         let jobs = self.jobs();
-        jobs.waiting.keys().chain(&jobs.running).any(|path| !jobs.is_told(path))
+        let is_shown = |path: &Path| jobs.unsteady.get(path).is_some_and(|times| *times >= UNSTEADY_MAX);
+        jobs.waiting.keys().chain(&jobs.running).any(|path| !jobs.is_told(path) && !is_shown(path))
     }
 
     /// The paths that wait or run.
@@ -137,12 +145,11 @@ impl Lane {
 
     /// What broke off is tried again, if somebody waits for it; else the next pass offers it.
     fn retry(&self, path: Path, job: Job) {
-        if !self.is_told(&path) {
-            return self.finish(path, Ok(()));
-        }
         let mut jobs = self.jobs();
         jobs.running.remove(&path);
-        jobs.waiting.entry(path).or_insert(job);
+        if jobs.is_told(&path) {
+            jobs.waiting.entry(path).or_insert(job);
+        }
         self.offered.notify_waiters();
     }
 
@@ -157,9 +164,20 @@ impl Lane {
             }
         }
         self.offered.notify_waiters();
-        jobs.finished.insert(path.clone(), Instant::now());
-        if let Err(Fault::Problem(sentence)) = done {
-            jobs.problems.push(Problem { path, sentence });
+        match done {
+            Ok(()) => {
+                jobs.unsteady.remove(&path);
+                // Only what has arrived: what has not must be found again by a pass that is under way.
+                jobs.finished.insert(path, Instant::now());
+            }
+            Err(Fault::Changed) => {
+                let times = jobs.unsteady.entry(path.clone()).or_default();
+                *times += 1;
+                if *times >= UNSTEADY_MAX {
+                    jobs.problems.push(Problem { path, sentence: UNSTEADY.into() });
+                }
+            }
+            Err(fault) => jobs.problems.push(Problem { path, sentence: fault.in_words() }),
         }
         drop(jobs);
         if is_pass_s && !self.works_for_passes() {
@@ -209,12 +227,13 @@ impl Lane {
             };
         }
         let Some(courier) = courier else { return Err(Fault::Lost(ClientError::Lost("no connection".into()))) };
-        if !job.verify && follower.has(courier, path).await {
+        let is_told = self.is_told(path);
+        if is_told && !job.verify && follower.has(courier, path).await {
             // It came before the feed or the connection broke off.
             return Ok(());
         }
         // What the feed has told of is kept from others already.
-        let claims = (!self.is_told(path)).then_some(&follower.claims);
+        let claims = (!is_told).then_some(&follower.claims);
         let trash = Trash::new(courier.board.report().passes);
         match job.verify {
             true => courier.verify_beside(path, &trash, claims).await,
@@ -291,14 +310,26 @@ mod tests {
         lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), Instant::now());
         assert_eq!(lane.take(any), None, "what runs is not started twice");
         assert_eq!(lane.paths().len(), 3);
-        for path in [b"a".to_vec(), b"b".to_vec(), b"huge".to_vec()] {
+        for path in [b"a".to_vec(), b"b".to_vec()] {
             lane.finish(path, Err(Fault::Problem("s".into())));
         }
+        lane.finish(b"huge".to_vec(), Ok(()));
         lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), began);
         assert_eq!(lane.take(any), None, "what was finished during the pass is not sent again");
         lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), Instant::now());
         assert!(lane.take(any).is_some(), "a later pass may ask again");
-        lane.finish(b"huge".to_vec(), Ok(()));
-        assert_eq!((lane.paths().len(), lane.take_problems().len(), lane.take_problems().len()), (0, 3, 0));
+        lane.retry(b"huge".to_vec(), job(1 << 40));
+        assert_eq!(lane.paths().len(), 0, "nobody waits for it");
+        lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), Instant::now());
+        assert!(lane.take(any).is_some(), "what broke off is asked for again");
+        for times in 1..=UNSTEADY_MAX {
+            assert!(lane.works_for_passes(), "{times}");
+            lane.finish(b"huge".to_vec(), Err(Fault::Changed));
+            lane.offer([(b"huge".to_vec(), job(1 << 40))].into(), Instant::now());
+        }
+        assert!(!lane.works_for_passes(), "what never holds still is shown, and holds up nothing");
+        let problems = lane.take_problems();
+        let last = problems.last().map(|problem| problem.sentence.as_str());
+        assert_eq!((problems.len(), last, lane.take_problems().len()), (3, Some(UNSTEADY), 0));
     }
 }

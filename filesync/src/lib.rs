@@ -28,6 +28,7 @@ mod stage;
 pub mod tree;
 
 mod courier;
+mod fault;
 mod housekeeping;
 mod restore;
 mod throttle;

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use crate::courier::{Courier, Fault, LARGE_BYTES, Renamed, blocking};
+use crate::courier::{Courier, LARGE_BYTES, Renamed};
+use crate::fault::{Fault, blocking};
 use crate::follower::Follower;
 use crate::lane::{Job, Lane};
 use crate::listing::{Listing, Problem};
@@ -17,15 +18,15 @@ use crate::plan::{Plan, Step, Trees, plan};
 use crate::remote::RemoteListing;
 use crate::safety;
 use crate::status::now_s;
-use crate::store::{Record, Trouble};
-use crate::stream::{AtBegin, Claims};
+use crate::store::Record;
+use crate::stream::Claims;
 use crate::trash::Trash;
 use crate::tree::{Entry, Kind, Path, Tree, below, meets, shown, upwards};
 
+mod problems;
+
 /// Steps at once; most are files in flight.
 const STEPS_MAX: usize = 48;
-/// Problems told in the log per pass; all of them are in the store.
-const PROBLEMS_TOLD_MAX: usize = 10;
 
 /// What a pass needs while it does its steps.
 struct Pass<'p> {
@@ -44,9 +45,22 @@ struct Found {
     problems: Vec<Problem>,
     /// Paths whose step was not done: it failed, the file changed while it was read, or the path is the feed's. Nothing
     /// below them is tried, nor is a folder above them removed.
-    undone: BTreeMap<Path, ()>,
+    undone: BTreeMap<Path, Undone>,
     /// Differences of which the feed has not told.
     missed: u64,
+}
+
+/// Why a step was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undone {
+    /// It is shown as a problem.
+    Shown,
+    /// The feed brings the very thing.
+    Fed,
+    /// It changed meanwhile.
+    Changed,
+    /// Something else stands in the way for now.
+    Open,
 }
 
 /// Does one pass. The error is the sentence why there was none, or why it broke off.
@@ -54,17 +68,11 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     let (began, began_s) = (Instant::now(), now_s());
     follower.claims.begin_pass();
     let left = follower.left.at_begin();
-    let volume = follower.check_volume().await?;
-    let source = courier.source.clone();
-    let (ours, theirs) = futures::join!(blocking(move || Ok(crate::listing::list(&source))), courier.remote.list());
-    let ours: Listing = ours.map_err(|_| "listing the data folder broke off".to_owned())?;
-    let mut theirs: RemoteListing = theirs.map_err(|error| error.to_string())?;
-    // Unmounted meanwhile, perhaps: then the listing is worth nothing.
-    if follower.check_volume().await? != volume {
-        return Err("the data folder was exchanged during the pass".into());
-    }
+    let (ours, mut theirs) = list_both(follower, courier).await?;
     let their_problems = std::mem::take(&mut theirs.problems);
-    let complete = ours.blind.is_empty() && theirs.blind.is_empty();
+    // A folder that came and went meanwhile is the feed's, if it has told of it.
+    let is_told = |path: &Path| follower.claims.has_told_exactly(path);
+    let complete = ours.blind.iter().chain(&theirs.blind).all(is_told);
     let (bases, memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
     let gone = memory.told.clone();
     let (pass_number, link_times) = (memory.pass, courier.remote.lsetstat);
@@ -88,7 +96,8 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     let is_told = is_followed
         && plan.steps().any(is_change)
         && follower.hears_of_all().await
-        && follower.left.at_begin().is_empty();
+        && follower.left.at_begin().is_empty()
+        && follower.board.report().problems == 0;
     let claims = &follower.claims;
     let trash = Trash::new(pass_number);
     let pass = Pass { courier, tree: &tree, plan: &plan, trash, found, claims, is_told };
@@ -96,30 +105,50 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     courier.ledger.flush().await?;
     let found = pass.found.into_inner().unwrap_or_else(PoisonError::into_inner);
     follower.board.missed(found.missed);
-    keep_problems(follower, found.problems, &left, lane).await?;
-    done.map_err(|fault| match fault {
-        Fault::Lost(error) => error.to_string(),
-        Fault::Problem(sentence) => sentence,
-        Fault::Changed => "the data folder changed".into(),
-    })?;
-    if complete {
-        follower.stored(|store, _| store.set_verified()).await?;
-    }
-    follower.left.settle(&left);
-    // A removal takes more than one pass.
-    let over: Vec<Path> = gone.into_iter().filter(|path| !meets(&plan.verdict.missed, path)).collect();
-    follower.stored(move |store, _| store.settle_gone(&over)).await?;
+    let changed = found.undone_by(Undone::Changed);
+    let unsteady = follower.unsteady(&changed);
+    // What never holds still is shown, and holds up nothing else.
+    let is_open = !found.undone_by(Undone::Open).is_empty() || changed.len() > unsteady.len();
+    let problems = [found.problems.clone(), unsteady].concat();
+    problems::keep(follower, problems, found.undone.keys().chain(&plan.waiting), &left, lane).await?;
+    done.map_err(|fault| fault.in_words())?;
+    let covered = complete && !is_open && !lane.works_for_passes();
     // A socket in the data folder is a problem to be told, but nothing that is still to come.
     let settled = complete && found.undone.is_empty() && plan.waiting.is_empty() && lane.paths().is_empty();
-    // What the feed is to bring by itself holds up nothing: its own position waits for that.
-    let covered = complete && !lane.works_for_passes();
     follower.board.passed(began, began_s, complete, settled);
     if covered {
         follower.board.covered(began);
     }
+    // What is missing must be missing twice.
+    let is_judged = |path: &Path| plan.verdict.allowed.contains(path) || plan.verdict.held.contains_key(path);
+    if is_open || complete && !plan.verdict.missed.keys().all(is_judged) {
+        follower.pass_wanted.notify_one();
+    }
     let (pass_ms, entries) = (began.elapsed().as_millis() as u64, plan.entries);
     tracing::debug!(pass_ms, entries, complete, settled, "standby {}: pass done", follower.name());
-    Ok(())
+    // A removal takes more than one pass.
+    let over: Vec<Path> = gone.into_keys().filter(|path| !meets(&plan.verdict.missed, path)).collect();
+    follower.left.settle(&left);
+    follower
+        .stored(move |store, _| {
+            store.settle_gone(&over)?;
+            if complete { store.set_verified() } else { Ok(()) }
+        })
+        .await
+}
+
+/// Lists both sides, if the data folder is the right one all the time.
+async fn list_both(follower: &Follower, courier: &Courier) -> Result<(Listing, RemoteListing), String> {
+    let volume = follower.check_volume().await?;
+    let source = courier.source.clone();
+    let (ours, theirs) = futures::join!(blocking(move || Ok(crate::listing::list(&source))), courier.remote.list());
+    let ours: Listing = ours.map_err(|_| "listing the data folder broke off".to_owned())?;
+    let theirs: RemoteListing = theirs.map_err(|error| error.to_string())?;
+    // Unmounted meanwhile, perhaps: then the listing is worth nothing.
+    if follower.check_volume().await? != volume {
+        return Err("the data folder was exchanged during the pass".into());
+    }
+    Ok((ours, theirs))
 }
 
 /// Shows what is to be done, and says once what is held. Tells the large files.
@@ -159,46 +188,11 @@ fn announce(follower: &Follower, courier: &Courier, tree: &Tree, plan: &Plan) ->
     large
 }
 
-/// Merges what went wrong with what did before, and says what is new.
-async fn keep_problems(follower: &Follower, found: Vec<Problem>, left: &AtBegin, lane: &Lane) -> Result<(), String> {
-    let found = [found, lane.take_problems()].concat();
-    // What the feed has found meanwhile is for the next pass to confirm.
-    let open: BTreeSet<Path> = lane.paths().into_iter().chain(follower.left.since(left)).collect();
-    let (count, news) = follower
-        .stored(move |store, _| {
-            let (before, now) = (store.troubles()?, now_s());
-            let (mut troubles, mut news) = (BTreeMap::new(), Vec::new());
-            // Of two sentences about one path the first is the cause.
-            let found: BTreeMap<Path, String> =
-                found.into_iter().rev().map(|Problem { path, sentence }| (path, sentence)).collect();
-            for (path, sentence) in found {
-                // Said once, also if the sentences change in turns; the status shows the last one.
-                let old = before.get(&path);
-                if old.is_none() {
-                    news.push(format!("{}: {sentence}", shown(&path)));
-                }
-                let (first_s, attempts) = old.map_or((now, 0), |old| (old.first_s, old.attempts));
-                troubles.insert(path, Trouble { sentence, first_s, last_s: now, attempts: attempts + 1 });
-            }
-            for (path, trouble) in &before {
-                if open.contains(path) {
-                    troubles.entry(path.clone()).or_insert_with(|| trouble.clone());
-                }
-            }
-            if troubles != before {
-                store.keep_troubles(&troubles)?;
-            }
-            Ok((troubles.len(), news))
-        })
-        .await?;
-    for line in news.iter().take(PROBLEMS_TOLD_MAX) {
-        tracing::warn!("standby {}: {line}", follower.name());
+impl Found {
+    /// The paths whose step was not done for a reason.
+    fn undone_by(&self, reason: Undone) -> BTreeSet<Path> {
+        self.undone.iter().filter(|(_, why)| **why == reason).map(|(path, _)| path.clone()).collect()
     }
-    if let Some(more) = news.len().checked_sub(PROBLEMS_TOLD_MAX).filter(|more| *more > 0) {
-        tracing::warn!("standby {}: {more} more problems; filesync status shows all", follower.name());
-    }
-    follower.board.update(|report| report.problems = count as u64);
-    Ok(())
 }
 
 impl Pass<'_> {
@@ -233,29 +227,44 @@ impl Pass<'_> {
         if self.is_held_up(step) {
             return Ok(());
         }
-        let claim = self.claims.step(path);
+        let claim = if self.is_at_folder(step) { self.claims.step_at_folder(path) } else { self.claims.step(path) };
         let other = if let Step::Rename { from, .. } = step { self.claims.step(from) } else { None };
         let is_free = claim.is_some() && (other.is_some() || !matches!(step, Step::Rename { .. }));
-        let outcome = if is_free { self.step(step).await } else { Err(Fault::Changed) };
+        let outcome = if is_free { Some(self.step(step).await) } else { None };
         drop((claim, other));
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            Err(Fault::Lost(error)) => return Err(Fault::Lost(error)),
-            Ok(()) => {
+        let undone = match outcome {
+            Some(Err(Fault::Lost(error))) => return Err(Fault::Lost(error)),
+            Some(Ok(())) => {
                 if self.is_missed(step) {
                     tracing::info!("the feed has not told of what made this necessary: {}", shown(path));
                     found.missed += 1;
                 }
                 return Ok(());
             }
-            Err(Fault::Problem(sentence)) => found.problems.push(Problem { path: path.clone(), sentence }),
-            Err(Fault::Changed) => {}
-        }
-        found.undone.insert(path.clone(), ());
+            Some(Err(Fault::Changed)) => Undone::Changed,
+            Some(Err(fault)) => {
+                found.problems.push(Problem { path: path.clone(), sentence: fault.in_words() });
+                Undone::Shown
+            }
+            None if !is_change(step) || self.claims.has_told_exactly(path) => Undone::Fed,
+            None => Undone::Open,
+        };
+        found.undone.insert(path.clone(), undone);
         if let Step::Rename { from, .. } = step {
-            found.undone.insert(from.clone(), ());
+            found.undone.insert(from.clone(), undone);
         }
         Ok(())
+    }
+
+    /// Whether a step concerns a folder itself, and nothing in it.
+    fn is_at_folder(&self, step: &Step) -> bool {
+        let is_folder = || self.tree.get(path_of(step)).is_some_and(|entry| entry.kind == Kind::Folder);
+        match step {
+            Step::Loosen { .. } | Step::Mkdir { .. } => true,
+            Step::SetAttr { .. } | Step::Adopt { .. } => is_folder(),
+            _ => false,
+        }
     }
 
     /// Whether the feed should have told of what a step has put right.

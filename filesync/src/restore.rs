@@ -15,7 +15,7 @@ use anyhow::Context;
 use pair::wire::open_flag;
 use serde::Serialize;
 
-use crate::courier::{Fault, blocking};
+use crate::fault::{Fault, blocking};
 use crate::remote::Remote;
 use crate::tree::{Image, Kind, Path, Seen, join, name, shown};
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::tree::{Path, is_below, top, upwards};
+use crate::tree::{Path, below, is_below, top};
 
 /// Removals per hour that are always within the budget.
 pub const BUDGET_ENTRIES_MIN: u64 = 100;
@@ -56,7 +56,7 @@ pub struct Memory {
     /// What is held, and whether a person approved it.
     pub held: BTreeMap<Path, bool>,
     /// Paths of which the feed has told that they went, and could not make them go.
-    pub told: BTreeSet<Path>,
+    pub told: BTreeMap<Path, ()>,
     /// Entries that were removed in the last hour without approval.
     pub removed_last_hour: u64,
     /// Removals per hour that are within the budget, in percent of all entries.
@@ -107,8 +107,8 @@ pub fn judge(scene: &Scene, memory: &Memory) -> Verdict {
             continue;
         }
         match memory.held.get(path) {
-            // Somebody has removed it, and it is known who: that needs no approval.
-            _ if upwards(path).any(|above| memory.told.contains(above)) => {
+            // Somebody has removed each entry of it, and it is known who: that needs no approval.
+            _ if told_entries(&memory.told, path) >= absence.entries => {
                 verdict.approved.insert(path.clone());
                 verdict.allowed.insert(path.clone());
             }
@@ -136,6 +136,11 @@ pub fn judge(scene: &Scene, memory: &Memory) -> Verdict {
         }
     }
     verdict
+}
+
+/// Of how many entries, at a path and below it, the feed has told that they went.
+fn told_entries(told: &BTreeMap<Path, ()>, path: &[u8]) -> u64 {
+    u64::from(told.contains_key(path)) + below(told, path).count() as u64
 }
 
 fn is_emptied(scene: &Scene, path: &[u8]) -> bool {
@@ -241,18 +246,19 @@ mod tests {
         },
         Case {
             description: "what the feed has told of goes, however much it is, also when it was held",
-            absences: &[("a/x", 101), ("a/y/z", 500)],
-            missed_in: &[("a/x", 4, 7), ("a/y/z", 4, 7)],
+            absences: &[("a/x", 1), ("a/y", 3)],
+            missed_in: &[("a/x", 4, 7), ("a/y", 4, 7)],
             held: &[("a/x", false)],
-            told: &["a/x", "a/y"],
+            removed_last_hour: 500,
+            told: &["a/x", "a/y", "a/y/1", "a/y/2"],
             emptied: &["a"],
-            allowed: &["a/x", "a/y/z"],
+            allowed: &["a/x", "a/y"],
             ..USUAL
         },
         Case {
-            description: "of another path the feed's word says nothing",
+            description: "what was in a folder is not gone by the word that the folder is",
             absences: &[("a/x", 101)],
-            told: &["a/xx", "a/x/y"],
+            told: &["a", "a/x", "a/xx", "a/x/y"],
             kept: &["a/x"],
             ..USUAL
         },
@@ -288,7 +294,7 @@ mod tests {
             verified: case.verified,
             missed: missed.collect(),
             held: case.held.iter().map(|(p, approved)| (path(p), *approved)).collect(),
-            told: case.told.iter().map(|p| path(p)).collect(),
+            told: case.told.iter().map(|p| (path(p), ())).collect(),
             removed_last_hour: case.removed_last_hour,
             budget_percent: 5,
         };

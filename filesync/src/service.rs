@@ -1,5 +1,6 @@
 //! The running service: a follower per standby while this machine is the master, nothing while it is a standby.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use anyhow::Context;
 use pair::exit::usage;
 use pair::node::{self, Node, Role};
 use pair::secret::PairSecret;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,8 @@ pub struct Service {
     secret: PairSecret,
     listener: TcpListener,
     health: Arc<Health>,
+    /// Held as long as the service lives: two would send into each other's stages.
+    _lock: File,
 }
 
 /// Runs filesync until `shutdown`.
@@ -46,7 +51,8 @@ impl Service {
         let listener = TcpListener::bind(&config.health_listen)
             .await
             .map_err(|error| usage(format!("health_listen: cannot listen on {}: {error}", config.health_listen)))?;
-        Ok(Service { config, addresses, secret, listener, health: Arc::default() })
+        let lock = lock(&config)?;
+        Ok(Service { config, addresses, secret, listener, health: Arc::default(), _lock: lock })
     }
 
     /// Where health and metrics are served.
@@ -56,7 +62,7 @@ impl Service {
 
     /// Runs until `shutdown`. A transfer that is cut off is resumed next time.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Service { config, addresses, secret, listener, health } = self;
+        let Service { config, addresses, secret, listener, health, _lock } = self;
         let pages = pair::health::serve(listener, health.clone(), shutdown.clone());
         let work = async {
             loop {
@@ -73,6 +79,20 @@ impl Service {
         });
         pages.context("the health port failed")?;
         work
+    }
+}
+
+/// Makes sure that no other filesync works with this state.
+fn lock(config: &Config) -> anyhow::Result<File> {
+    let path = config.state.join("filesync.lock");
+    let cannot = |error: &dyn std::fmt::Display| usage(format!("state: cannot lock {}: {error}", path.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| cannot(&error))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            Err(usage(format!("another filesync is running on {}: only one may", config.state.display())))
+        }
+        Err(error) => Err(cannot(&error)),
     }
 }
 

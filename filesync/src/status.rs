@@ -53,6 +53,8 @@ pub struct Report {
     pub deletes_held: u64,
     /// Paths with problems.
     pub problems: u64,
+    /// Since when the oldest of them is there, in seconds since 1970.
+    pub problems_since_s: Option<i64>,
     /// Whether the feed is followed, and has told everything since the last pass.
     pub followed: bool,
     /// Why it is not.
@@ -88,8 +90,18 @@ impl Report {
             let sentence = self.sentence.clone().unwrap_or_else(|| "not reached yet".into());
             return Some(format!("{name}: not connected: {sentence}"));
         }
-        let lag = Duration::from_millis(self.lag_ms);
-        (lag > lag_max).then(|| format!("{name}: lags by {} s, more than {} s", lag.as_secs(), lag_max.as_secs()))
+        let (lag, limit_s) = (Duration::from_millis(self.lag_ms), lag_max.as_secs());
+        if lag > lag_max {
+            return Some(format!("{name}: lags by {} s, more than {limit_s} s", lag.as_secs()));
+        }
+        let open_s = self.problems_since_s.map_or(0, |since_s| now_s().saturating_sub(since_s));
+        let is_open = self.problems > 0 && open_s.unsigned_abs() > limit_s && open_s > 0;
+        is_open.then(|| {
+            format!(
+                "{name}: {} paths have problems, the oldest for {open_s} s; filesync status shows them",
+                self.problems
+            )
+        })
     }
 }
 
@@ -111,6 +123,8 @@ struct State {
     followed_since: Option<Instant>,
     /// Since when the oldest change waits that the standby has not got.
     oldest: Option<Instant>,
+    /// Up to when the standby was known to have everything, by the feed.
+    current_until: Option<Instant>,
 }
 
 impl Board {
@@ -161,6 +175,9 @@ impl Board {
         let state = &mut *self.state();
         state.followed_since = if is_current { state.followed_since.or_else(|| Some(Instant::now())) } else { None };
         state.oldest = behind.oldest;
+        if is_current {
+            state.current_until = Some(behind.oldest.unwrap_or_else(Instant::now));
+        }
         let report = &mut state.report;
         (report.followed, report.feed_sentence) = (is_current, None);
         (report.changes_behind, report.files_behind, report.bytes_behind) =
@@ -228,7 +245,7 @@ impl Board {
         if state.report.connected && state.followed_since.is_some() {
             return state.oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed());
         }
-        state.settled_at.unwrap_or(self.started).elapsed()
+        state.settled_at.max(state.current_until).unwrap_or(self.started).elapsed()
     }
 
     /// Whether the standby follows; else a sentence.

@@ -44,6 +44,7 @@ const SCHEMA: &str = "
         standby INTEGER NOT NULL, path BLOB NOT NULL, sentence TEXT NOT NULL, first_s INTEGER NOT NULL,
         last_s INTEGER NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS gone (standby INTEGER NOT NULL, path BLOB NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS housekept (standby INTEGER PRIMARY KEY, at_s INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS alarm (standby INTEGER PRIMARY KEY, is_alarm INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS position (standby INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL);
     PRAGMA user_version = 1;";
@@ -188,10 +189,10 @@ impl Store {
         Ok(before.is_none())
     }
 
-    /// How many things could not be done.
-    pub fn troubles_count(&self) -> rusqlite::Result<u64> {
-        let mut count = self.db.prepare_cached("SELECT count(*) FROM problem WHERE standby = ?")?;
-        count.query_row([self.standby], |row| row.get::<_, i64>(0)).map(|count| count as u64)
+    /// How many things could not be done, and since when the oldest of them is so, in seconds since 1970.
+    pub fn troubles_count(&self) -> rusqlite::Result<(u64, Option<i64>)> {
+        let mut count = self.db.prepare_cached("SELECT count(*), min(first_s) FROM problem WHERE standby = ?")?;
+        count.query_row([self.standby], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))
     }
 
     /// What could not be done as of the last pass.
@@ -237,6 +238,17 @@ impl Store {
     /// Keeps what was told.
     pub fn keep_alarm(&self, is_alarm: bool) -> rusqlite::Result<()> {
         self.db.execute("INSERT OR REPLACE INTO alarm VALUES (?, ?)", params![self.standby, is_alarm]).map(drop)
+    }
+
+    /// When the trash was looked through last, in seconds since 1970.
+    pub fn housekept_s(&self) -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT at_s FROM housekept WHERE standby = ?";
+        self.db.query_row(sql, [self.standby], |row| row.get(0)).optional()
+    }
+
+    /// Keeps when that was.
+    pub fn keep_housekept_s(&self, at_s: i64) -> rusqlite::Result<()> {
+        self.db.execute("INSERT OR REPLACE INTO housekept VALUES (?, ?)", params![self.standby, at_s]).map(drop)
     }
 
     /// Keeps the report that `filesync status` shows, as JSON.

@@ -12,7 +12,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use pair::feed::{Event, Subscription};
 use pair::record::{Operation, Position, Record};
 
-use crate::courier::{Courier, Fault};
+use crate::courier::Courier;
+use crate::fault::Fault;
 use crate::follower::Follower;
 use crate::lane::{Job, Lane};
 use crate::listing::Problem;
@@ -38,6 +39,8 @@ const WAITING_MAX: usize = 8192;
 const ACKNOWLEDGE: Duration = Duration::from_millis(100);
 /// How long a feed that cannot be had is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long it may stay unknown where something is that was told of.
+const GONE_MAX: Duration = Duration::from_secs(1);
 /// A feed that says nothing for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -61,6 +64,8 @@ struct Context<'a> {
     courier: &'a Courier,
     lane: &'a Lane,
     applier: Applier<'a>,
+    /// When following began over this connection.
+    began: Instant,
 }
 
 /// Where following has come to.
@@ -78,7 +83,7 @@ struct Progress {
 /// Follows for ever; comes back with the reason when the standby's connection is lost.
 pub async fn follow(follower: &Follower, courier: &Courier, lane: &Lane) -> String {
     let applier = Applier::new(courier, follower.store());
-    let context = Context { follower, courier, lane, applier };
+    let context = Context { follower, courier, lane, applier, began: Instant::now() };
     loop {
         let reason = match context.subscribe().await {
             Ok((mut subscription, mut progress)) => match context.run(&mut subscription, &mut progress).await {
@@ -112,7 +117,7 @@ impl Context<'_> {
         let mut acknowledge = tokio::time::interval(ACKNOWLEDGE);
         let mut heard = tokio::time::Instant::now();
         acknowledge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        let end = loop {
             while running.len() < CHANGES_MAX
                 && let Some(record) = progress.queue.take()
             {
@@ -150,7 +155,16 @@ impl Context<'_> {
                 (_, _, Err(Fault::Lost(error))) => break End::Standby(error.to_string()),
                 (record, _, outcome) => self.finish(&record, outcome.err(), progress).await,
             }
+        };
+        // What is under way has handles open on the standby: it comes to its end while the connection lasts.
+        while let End::Feed(_) = end
+            && let Some((_, _, outcome)) = running.next().await
+        {
+            if let Err(Fault::Lost(error)) = outcome {
+                return End::Standby(error.to_string());
+            }
         }
+        end
     }
 
     fn take_in(&self, event: Event, progress: &mut Progress) {
@@ -160,14 +174,13 @@ impl Context<'_> {
                     // Something before it may never have been told.
                     self.compare(progress);
                 }
-                if let Operation::Rename | Operation::Remove | Operation::Rmdir = record.op {
-                    // A large file that still waits there must not hold this up.
-                    self.lane.forget(&record.path.0);
+                let (seq, age, paths) = (record.seq, age_of(record.time_ms), paths_of(&record));
+                // A large file that still waits there must not hold this up: who waits for it looks again.
+                paths.iter().for_each(|path| self.lane.forget(path));
+                progress.told.insert(seq, Arc::new(self.follower.claims.tell(paths)));
+                for void in progress.queue.admit(*record, age) {
+                    progress.told.remove(&void);
                 }
-                let told = Arc::new(self.follower.claims.tell(paths_of(&record)));
-                progress.told.insert(record.seq, told);
-                let age = age_of(record.time_ms);
-                progress.queue.admit(*record, age);
             }
             Event::Reconcile { reason, seq } => {
                 tracing::info!("standby {}: {reason}: both sides are compared", self.follower.name());
@@ -208,7 +221,14 @@ impl Context<'_> {
     }
 
     async fn bring_large(&self, record: Record, tries: u32, path: Path, job: Job) -> Ended {
-        match self.lane.bring(path, job).await {
+        // Only what waits in the lane is let go of there, so it is looked for again once it does.
+        let look_again = async {
+            if let Ok(None) = self.applier.look(&path).await {
+                self.lane.forget(&path);
+            }
+        };
+        let (brought, ()) = futures::join!(self.lane.bring(path.clone(), job), look_again);
+        match brought {
             Err(Fault::Changed) if tries < TRIES_MAX => self.try_to_make(record, tries).await,
             // Its old name is still to go.
             Ok(()) if record.op == Operation::Rename => self.try_to_make(record, tries).await,
@@ -230,17 +250,22 @@ impl Context<'_> {
             }
         }
         match fault {
-            Fault::Problem(sentence) => {
-                self.follower.show_problem(Problem { path: record.path.0.clone(), sentence }).await;
+            // Nobody is told of it, so the standby is behind until a pass has brought it.
+            Fault::Changed => self.compare(progress),
+            fault => {
+                let problem = Problem { path: record.path.0.clone(), sentence: fault.in_words() };
+                self.follower.show_problem(problem).await;
                 self.follower.pass_wanted.notify_one();
             }
-            // Nobody is told of it, so the standby is behind until a pass has brought it.
-            _ => self.compare(progress),
         }
     }
 
     /// Keeps how far the standby is, then tells the feed.
     async fn acknowledge(&self, subscription: &mut Subscription, progress: &mut Progress) -> Result<(), End> {
+        if self.applier.forget_gone(GONE_MAX, progress.queue.len() == 0) {
+            // Some other hand has moved or removed what was uploaded: nobody tells where it is.
+            self.compare(progress);
+        }
         if let Some(since) = progress.needs_pass_after {
             if self.follower.board.covered_since().is_none_or(|began| began < since) {
                 return Ok(());
@@ -259,7 +284,9 @@ impl Context<'_> {
     }
 
     fn show(&self, progress: &Progress) {
-        let is_current = progress.needs_pass_after.is_none();
+        // Before a pass has compared both sides over this connection the standby may be another one than it was.
+        let is_compared = self.follower.board.covered_since().is_some_and(|since| since >= self.began);
+        let is_current = is_compared && progress.needs_pass_after.is_none();
         self.follower.board.feed(progress.queue.behind(), is_current);
         let heard = Some(Position { epoch: progress.epoch.clone(), seq: progress.queue.last() });
         self.follower.heard.send_if_modified(|known| {

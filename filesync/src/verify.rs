@@ -12,7 +12,7 @@ use futures::stream::{self, StreamExt};
 use pair::client::ClientError;
 use serde::Serialize;
 
-use crate::courier::{Fault, blocking};
+use crate::fault::{Fault, blocking};
 use crate::listing::{self, Problem};
 use crate::remote::{Grade, Remote};
 use crate::source::{Source, read_at};

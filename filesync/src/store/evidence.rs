@@ -45,7 +45,7 @@ impl Store {
             memory.held.insert(path, approved);
         }
         let mut gone = tx.prepare("SELECT path FROM gone WHERE standby = ?")?;
-        memory.told = gone.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        memory.told = gone.query_map([id], |row| Ok((row.get(0)?, ())))?.collect::<rusqlite::Result<_>>()?;
         let mut bases = Bases::new();
         let mut base = tx.prepare("SELECT * FROM base WHERE standby = ? ORDER BY path")?;
         let mut rows = base.query([id])?;

@@ -129,11 +129,11 @@ fn what_is_known_to_be_gone_is_remembered_until_it_is_settled() {
     }
     let other = Store::open(&fixture.file, "two:22").unwrap();
     other.add_gone(b"c").unwrap();
-    let told = |store: &mut Store| store.begin_pass(1, 5).unwrap().1.told;
-    assert_eq!(told(&mut fixture.store), [b"a".to_vec(), b"b".to_vec()].into());
+    let told = |store: &mut Store| store.begin_pass(1, 5).unwrap().1.told.into_keys().collect::<Vec<Path>>();
+    assert_eq!(told(&mut fixture.store), [b"a".to_vec(), b"b".to_vec()]);
     fixture.store.settle_gone(&[b"a".to_vec(), b"c".to_vec()]).unwrap();
     let mut again = Store::open(&fixture.file, "one:22").unwrap();
-    assert_eq!(told(&mut again), [b"b".to_vec()].into());
+    assert_eq!(told(&mut again), [b"b".to_vec()]);
 }
 
 #[test]

@@ -4,17 +4,21 @@
 //! since; names move and go only on the word of the change itself, and only the very object that it names. What is
 //! replaced or removed is kept in the trash.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pair::record::{Operation, Record as Change};
 
-use crate::courier::{Courier, Fault, LARGE_BYTES, Renamed, blocking, folder_in_the_way};
+use crate::courier::{Courier, LARGE_BYTES};
+use crate::fault::{Fault, blocking};
 use crate::lane::Job;
 use crate::store::{Record, Store};
 use crate::trash::Trash;
-use crate::tree::{Base, Entry, Kind, Path, Seen};
+use crate::tree::{Base, Entry, Kind, Path, Seen, is_below, parent, upwards};
+
+mod rename;
 
 /// What a change has come to.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +35,19 @@ pub struct Applier<'a> {
     store: Arc<Mutex<Store>>,
     /// Where things go that are replaced or removed, and since when.
     trash: Mutex<Option<(Instant, Arc<Trash>)>>,
+    /// Paths at which what a change told of was not found any more, and since when: it has been renamed or removed, of which
+    /// a later change tells.
+    gone: Mutex<BTreeMap<Path, Gone>>,
 }
+
+/// Something that was not where a change told of it.
+struct Gone {
+    since: Instant,
+    inode: Option<u64>,
+}
+
+/// Paths that are remembered as gone at most.
+const GONE_PATHS_MAX: usize = 10_000;
 
 /// How long one folder of the trash is used: it is named after its beginning, and goes by that.
 const TRASH_SPAN: Duration = Duration::from_secs(600);
@@ -39,7 +55,7 @@ const TRASH_SPAN: Duration = Duration::from_secs(600);
 impl<'a> Applier<'a> {
     /// What brings changes over a connection.
     pub fn new(courier: &'a Courier, store: Arc<Mutex<Store>>) -> Applier<'a> {
-        Applier { courier, store, trash: Mutex::default() }
+        Applier { courier, store, trash: Mutex::default(), gone: Mutex::default() }
     }
 
     fn trash(&self) -> Arc<Trash> {
@@ -58,25 +74,93 @@ impl<'a> Applier<'a> {
     pub async fn apply(&self, change: &Change) -> Result<Outcome, Fault> {
         let path = &change.path.0;
         match change.op {
-            Operation::Put | Operation::Symlink => self.bring(path).await,
-            Operation::Clean => self.bring_written(path).await,
-            Operation::Link => self.bring(target_of(change)?).await,
-            Operation::Setattr => self.attributes(change).await,
-            Operation::Mkdir => self.make_folder(path).await,
-            Operation::Remove => self.remove(path).await,
-            Operation::Rmdir => self.remove_folder(path).await,
-            Operation::Rename => self.rename(change, target_of(change)?).await,
-            Operation::Dirty => {
-                // What both sides agree on is over: whatever comes is compared or sent anew.
-                self.courier.ledger.record(Record::Forget(path.clone())).await;
-                Ok(Outcome::Done)
+            Operation::Put | Operation::Symlink => match self.find(path, change).await? {
+                Some(entry) => self.bring(path, entry).await,
+                None => Ok(Outcome::Done),
+            },
+            Operation::Link => match self.find(target_of(change)?, change).await? {
+                Some(entry) => self.bring(target_of(change)?, entry).await,
+                None => Ok(Outcome::Done),
+            },
+            Operation::Clean => match self.find(path, change).await? {
+                Some(entry) => self.bring_written(path, entry).await,
+                None => Ok(Outcome::Done),
+            },
+            Operation::Setattr => match self.find(path, change).await? {
+                Some(entry) => self.attributes(path, entry).await,
+                None => Ok(Outcome::Done),
+            },
+            Operation::Mkdir => match self.find(path, change).await? {
+                Some(entry) => self.make_folder(path, entry).await,
+                None => Ok(Outcome::Done),
+            },
+            Operation::Remove => {
+                self.forget_below(path);
+                self.remove(path).await
             }
+            Operation::Rmdir => {
+                self.forget_below(path);
+                self.remove_folder(path).await
+            }
+            Operation::Rename => {
+                let to = target_of(change)?;
+                match self.rename(change, to).await? {
+                    Outcome::Done => self.find_again(path, to).await,
+                    large => Ok(large),
+                }
+            }
+            Operation::Dirty => self.doubt(path).await,
             Operation::Heartbeat | Operation::Mark => Ok(Outcome::Done),
         }
     }
 
+    fn gone(&self) -> MutexGuard<'_, BTreeMap<Path, Gone>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what is gone if it is too much, or if all changes are over and nobody has told for so long where it is; tells
+    /// whether there was any.
+    pub fn forget_gone(&self, age: Duration, is_idle: bool) -> bool {
+        let mut gone = self.gone();
+        let is_old = is_idle && gone.values().any(|gone| gone.since.elapsed() > age);
+        if is_old || gone.len() > GONE_PATHS_MAX {
+            gone.clear();
+            return true;
+        }
+        false
+    }
+
+    fn note_gone(&self, path: &[u8], inode: Option<u64>) {
+        self.gone().insert(path.to_vec(), Gone { since: Instant::now(), inode });
+    }
+
+    /// It is known what has become of a path, and of what was below it.
+    fn forget_below(&self, path: &[u8]) {
+        self.gone().retain(|gone, _| gone != path && !is_below(gone, path));
+    }
+
+    /// What is at a path here now, if it is the very thing that a change tells of. Else it is remembered as gone.
+    async fn find(&self, path: &[u8], change: &Change) -> Result<Option<Entry>, Fault> {
+        let is_it = |entry: &Entry| change.inode.is_none_or(|inode| inode == entry.ino);
+        let found = self.look(path).await?.filter(is_it);
+        match found {
+            Some(_) => drop(self.gone().remove(path)),
+            None => self.note_gone(path, change.inode),
+        }
+        Ok(found)
+    }
+
+    /// A file is about to be written: what both sides agree on is to be compared from now on, whatever its times say.
+    async fn doubt(&self, path: &[u8]) -> Result<Outcome, Fault> {
+        if let Some(Base { source, remote }) = self.latest_base(path).await? {
+            let base = Base { source: Entry { ctime_ns: 0, ..source }, remote };
+            self.courier.ledger.record(Record::Agree(path.to_vec(), base)).await;
+        }
+        Ok(Outcome::Done)
+    }
+
     /// What is at a path here now.
-    async fn look(&self, path: &[u8]) -> Result<Option<Entry>, Fault> {
+    pub async fn look(&self, path: &[u8]) -> Result<Option<Entry>, Fault> {
         let (source, path) = (self.courier.source.clone(), path.to_vec());
         blocking(move || match source.look(&path) {
             Ok(entry) => Ok(Some(entry)),
@@ -102,9 +186,8 @@ impl<'a> Applier<'a> {
         self.base(path).await
     }
 
-    /// A file or link as it is now. What is gone, or is a folder now, a later change tells of.
-    async fn bring(&self, path: &[u8]) -> Result<Outcome, Fault> {
-        let Some(entry) = self.look(path).await? else { return Ok(Outcome::Done) };
+    /// A file or link as it is now. Where something else came in its place a later change tells.
+    async fn bring(&self, path: &[u8], entry: Entry) -> Result<Outcome, Fault> {
         if entry.kind == Kind::Folder {
             return Ok(Outcome::Done);
         }
@@ -113,24 +196,49 @@ impl<'a> Applier<'a> {
             // A pass, or the time before a restart, has brought it already.
             return Ok(Outcome::Done);
         }
-        match entry.kind {
-            Kind::Link => self.courier.link(path, &entry, false, &self.trash()).await?,
-            _ if entry.size > LARGE_BYTES => {
-                let job = Job { bytes: entry.size, verify: false, replaces: false };
-                return Ok(Outcome::Large(path.to_vec(), job));
+        if entry.size > LARGE_BYTES {
+            let job = Job { bytes: entry.size, verify: false, replaces: false };
+            return Ok(Outcome::Large(path.to_vec(), job));
+        }
+        match self.send(path, &entry).await {
+            Err(Fault::NoFolder) => {
+                // Made by another hand, or not made when it should have been.
+                self.make_folders(parent(path)).await?;
+                self.send(path, &entry).await?;
             }
-            _ => self.courier.put(path, false, &self.trash()).await?,
+            sent => sent?,
         }
         Ok(Outcome::Done)
     }
 
+    async fn send(&self, path: &[u8], entry: &Entry) -> Result<(), Fault> {
+        match entry.kind {
+            Kind::Link => self.courier.link(path, entry, false, &self.trash()).await,
+            _ => self.courier.put(path, false, &self.trash()).await,
+        }
+    }
+
+    /// Makes a folder and those above it that the standby lacks.
+    async fn make_folders(&self, path: &[u8]) -> Result<(), Fault> {
+        let mut missing = Vec::new();
+        for folder in upwards(path) {
+            if self.courier.remote.look(folder).await?.is_some() {
+                break;
+            }
+            missing.push(folder);
+        }
+        for folder in missing.into_iter().rev() {
+            let entry = self.look(folder).await?.ok_or(Fault::Changed)?;
+            self.make_folder(folder, entry).await?;
+        }
+        Ok(())
+    }
+
     /// A file that was written in place. What agrees by its times need not: the last byte may have come in the same tick of
     /// the clock in which a pass has read the file.
-    async fn bring_written(&self, path: &[u8]) -> Result<Outcome, Fault> {
-        let Some(entry) = self.look(path).await?.filter(|entry| entry.kind == Kind::File) else {
-            return Ok(Outcome::Done);
-        };
-        if self.latest_base(path).await?.is_some() { self.compare(path, &entry).await } else { self.bring(path).await }
+    async fn bring_written(&self, path: &[u8], entry: Entry) -> Result<Outcome, Fault> {
+        let is_known = entry.kind == Kind::File && self.latest_base(path).await?.is_some();
+        if is_known { self.compare(path, &entry).await } else { self.bring(path, entry).await }
     }
 
     /// Compares a file by its content, a large one on its own way.
@@ -143,9 +251,7 @@ impl<'a> Applier<'a> {
         Ok(Outcome::Done)
     }
 
-    async fn attributes(&self, change: &Change) -> Result<Outcome, Fault> {
-        let path = &change.path.0;
-        let Some(entry) = self.look(path).await? else { return Ok(Outcome::Done) };
+    async fn attributes(&self, path: &[u8], entry: Entry) -> Result<Outcome, Fault> {
         let base = self.latest_base(path).await?;
         if base.as_ref().is_some_and(|base| base.source == entry) {
             return Ok(Outcome::Done);
@@ -159,11 +265,11 @@ impl<'a> Applier<'a> {
         Ok(Outcome::Done)
     }
 
-    async fn make_folder(&self, path: &[u8]) -> Result<Outcome, Fault> {
+    async fn make_folder(&self, path: &[u8], entry: Entry) -> Result<Outcome, Fault> {
         let remote = &self.courier.remote;
-        let Some(entry) = self.look(path).await?.filter(|entry| entry.kind == Kind::Folder) else {
+        if entry.kind != Kind::Folder {
             return Ok(Outcome::Done);
-        };
+        }
         // What comes into it needs the rights; the next pass sets its own mode and time.
         let mode = entry.mode | 0o700;
         if let Err(error) = remote.client.mkdir(&remote.at(path), mode).await {
@@ -192,10 +298,21 @@ impl<'a> Applier<'a> {
                 return Err(Fault::Problem("a file was removed here, and the standby has a folder there".into()));
             }
             Some(_) => self.trash().take(remote, path).await?,
-            None => {}
+            None => self.keep_gone(path).await?,
         }
         self.courier.ledger.record(Record::Forget(path.to_vec())).await;
         Ok(Outcome::Done)
+    }
+
+    /// The standby has not got what was removed: perhaps under another name, of which the change of name failed. When it
+    /// appears, a pass knows that it is to go.
+    async fn keep_gone(&self, path: &[u8]) -> Result<(), Fault> {
+        let (store, path) = (self.store.clone(), path.to_vec());
+        blocking(move || {
+            let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.add_gone(&path).map_err(|error| Fault::Problem(format!("the store does not work: {error}")))
+        })
+        .await
     }
 
     /// Only an empty folder goes: what the standby has in it is not for this change to remove.
@@ -205,83 +322,12 @@ impl<'a> Applier<'a> {
         }
         let remote = &self.courier.remote;
         match remote.client.rmdir(&remote.at(path)).await {
-            Err(error) if !error.is_missing() => return Err(error.into()),
-            _ => self.courier.ledger.record(Record::Forget(path.to_vec())).await,
+            Ok(()) => {}
+            Err(error) if error.is_missing() => self.keep_gone(path).await?,
+            Err(error) => return Err(error.into()),
         }
+        self.courier.ledger.record(Record::Forget(path.to_vec())).await;
         Ok(Outcome::Done)
-    }
-
-    async fn rename(&self, change: &Change, to: &[u8]) -> Result<Outcome, Fault> {
-        let from = &change.path.0;
-        // Inodes are given away again: what has come under the old name since is younger than the change.
-        let is_it =
-            |base: &Base| Some(base.source.ino) == change.inode && Some(base.source.ctime_ns) <= change.ctime_ns;
-        let base = self.latest_base(from).await?.filter(is_it);
-        let Some(base) = base else {
-            return self.rename_unknown(change, to).await;
-        };
-        match self.courier.rename(from, to).await? {
-            Renamed::Done => {}
-            Renamed::Missing => return self.rename_unknown(change, to).await,
-            Renamed::Taken(seen) => self.replace(base.source.kind, from, to, seen.kind).await?,
-        }
-        self.courier.ledger.record(Record::Move(from.clone(), to.to_vec())).await;
-        self.agree_after_rename(change, to, base).await
-    }
-
-    /// A rename gives a file another ctime here, and nothing else: then both sides still agree. If anything else is new,
-    /// the file is compared: a change of before may have found its old name gone, and done nothing.
-    async fn agree_after_rename(&self, change: &Change, to: &[u8], base: Base) -> Result<Outcome, Fault> {
-        let is_it = |now: &Entry| now.kind == base.source.kind && now.ino == base.source.ino;
-        let Some(now) = self.look(to).await?.filter(is_it) else { return Ok(Outcome::Done) };
-        let is_last = change.ctime_ns == Some(now.ctime_ns) && now.mode == base.source.mode;
-        if is_last && now.same_but_for_ctime(&base.source) {
-            let base = Base { source: now, remote: base.remote };
-            self.courier.ledger.record(Record::Agree(to.to_vec(), base)).await;
-        } else if now.kind == Kind::File {
-            return self.compare(to, &now).await;
-        }
-        Ok(Outcome::Done)
-    }
-
-    /// Renames onto something that is there.
-    async fn replace(&self, kind: Kind, from: &[u8], to: &[u8], there: Kind) -> Result<(), Fault> {
-        let remote = &self.courier.remote;
-        if remote.look(from).await?.is_none_or(|seen| seen.kind != kind) {
-            return Err(Fault::Changed);
-        }
-        if kind == Kind::Folder {
-            // Only an empty one gives way: what is in it is not for this change to remove.
-            remote.client.rmdir(&remote.at(to)).await?;
-            return Ok(remote.client.rename(&remote.at(from), &remote.at(to)).await?);
-        }
-        if there == Kind::Folder {
-            return Err(folder_in_the_way());
-        }
-        Ok(self.trash().rename_over(remote, from, to).await?)
-    }
-
-    /// A rename of something that the standby has not got as it was: it is brought under its new name.
-    async fn rename_unknown(&self, change: &Change, to: &[u8]) -> Result<Outcome, Fault> {
-        let from = &change.path.0;
-        let is_it = |entry: &Entry| Some(entry.ino) == change.inode;
-        // Done before, and told again.
-        let is_there = self.base(to).await?.is_some_and(|base| Some(base.source.ino) == change.inode);
-        match self.look(to).await?.filter(is_it) {
-            // It moved on, or is gone: a later change tells.
-            None => {}
-            // Renamed before the standby had it: with all that is in it it is for a pass.
-            Some(entry) if entry.kind == Kind::Folder && !is_there => return Err(Fault::Changed),
-            Some(_) => {
-                if let large @ Outcome::Large(..) = self.bring(to).await? {
-                    return Ok(large);
-                }
-            }
-        }
-        if self.look(from).await?.is_some() || self.courier.remote.look(from).await?.is_none() {
-            return Ok(Outcome::Done);
-        }
-        self.remove(from).await
     }
 }
 

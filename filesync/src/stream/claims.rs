@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::tree::{Path, meets};
+use crate::tree::{Path, meets, upwards};
 
 /// Paths that are remembered at most; past it a pass leaves everything to the feed.
 const TOLD_MAX: usize = 200_000;
@@ -68,23 +68,34 @@ impl Claims {
 
     /// Lets a pass do a step at a path, unless that is the feed's.
     pub fn step(self: &Arc<Self>, path: &[u8]) -> Option<Step> {
+        self.begin(path, |state| state.is_all_told || meets(&state.told, path))
+    }
+
+    /// Lets a pass do something to a folder that does nothing to what is in it: then what the feed has told of in there does
+    /// not matter. Else no pass could make a folder into which somebody writes all the time.
+    pub fn step_at_folder(self: &Arc<Self>, path: &[u8]) -> Option<Step> {
+        self.begin(path, |state| state.is_all_told || upwards(path).any(|above| state.told.contains_key(above)))
+    }
+
+    fn begin(self: &Arc<Self>, path: &[u8], is_refused: impl FnOnce(&State) -> bool) -> Option<Step> {
         let mut state = self.state();
-        if state.is_all_told || meets(&state.told, path) {
+        if is_refused(&state) {
             return None;
         }
         *state.steps.entry(path.to_vec()).or_default() += 1;
         Some(Step { claims: self.clone(), path: path.to_vec() })
     }
 
+    /// Whether the feed has told of this very path since the last pass began.
+    pub fn has_told_exactly(&self, path: &[u8]) -> bool {
+        let state = self.state();
+        state.is_all_told || state.told.contains_key(path)
+    }
+
     /// Lets somebody work at a path unless a change of the feed is under way there: for what looks itself whether the volume
     /// is still as it was.
     pub fn quiet(self: &Arc<Self>, path: &[u8]) -> Option<Step> {
-        let mut state = self.state();
-        if meets(&state.under_way, path) {
-            return None;
-        }
-        *state.steps.entry(path.to_vec()).or_default() += 1;
-        Some(Step { claims: self.clone(), path: path.to_vec() })
+        self.begin(path, |state| meets(&state.under_way, path))
     }
 
     /// The feed has told of a change: from now on its paths are no pass's.
@@ -167,6 +178,16 @@ mod tests {
         assert!(futures::poll!(&mut alone).is_pending());
         drop(step);
         alone.await;
+    }
+
+    #[test]
+    fn a_folder_can_be_made_while_the_feed_tells_of_what_comes_into_it() {
+        let claims = Arc::new(Claims::default());
+        let _told = claims.tell(vec![b"a/b/x".to_vec()]);
+        assert!(claims.step(b"a/b").is_none());
+        assert!(claims.step_at_folder(b"a/b").is_some() && claims.step_at_folder(b"a").is_some());
+        assert!(claims.step_at_folder(b"a/b/x").is_none() && claims.step_at_folder(b"a/b/x/y").is_none());
+        assert!(claims.has_told_exactly(b"a/b/x") && !claims.has_told_exactly(b"a/b"));
     }
 
     #[test]

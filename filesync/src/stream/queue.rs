@@ -69,14 +69,23 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Takes a change in that happened so long ago.
-    pub fn admit(&mut self, record: Record, age: Duration) {
+    /// Takes a change in that happened so long ago; tells those that are over by that: one that brings a file as it is now
+    /// makes void what was to be done to this very file before and is not under way. A file that is written all the time
+    /// then never fills the queue.
+    pub fn admit(&mut self, record: Record, age: Duration) -> Vec<u64> {
         let (seq, paths) = (record.seq, paths_of(&record));
         self.last = self.last.max(seq);
         // A huge file that is on its way into a folder must not hold up a new mode of the folder, and all that comes after.
         let waits_for_what_is_inside = !matches!(record.op, Operation::Mkdir | Operation::Setattr);
         let concerning = |path| self.concerning(path, waits_for_what_is_inside);
-        let earlier: BTreeSet<u64> = paths.iter().flat_map(concerning).collect();
+        let mut earlier: BTreeSet<u64> = paths.iter().flat_map(concerning).collect();
+        let mut void = Vec::new();
+        while let Some(last) = earlier.last().copied().filter(|last| self.is_void(*last, &record)) {
+            earlier.remove(&last);
+            self.ready.remove(&last);
+            self.finish(last);
+            void.push(last);
+        }
         for earlier in &earlier {
             if let Some(waiting) = self.waiting.get_mut(earlier) {
                 waiting.blocked.push(seq);
@@ -93,6 +102,17 @@ impl Queue {
         let now = Instant::now();
         let happened = now.checked_sub(age).unwrap_or(now);
         self.waiting.insert(seq, Waiting { record, happened, blockers: earlier.len(), blocked: Vec::new() });
+        void
+    }
+
+    /// Whether a change that waits need not be made because of a later one.
+    fn is_void(&self, earlier: u64, later: &Record) -> bool {
+        let brings = matches!(later.op, Operation::Put | Operation::Clean);
+        let Some(waiting) = self.waiting.get(&earlier) else { return false };
+        let is_under_way = waiting.blockers == 0 && !self.ready.contains(&earlier);
+        let Record { op, path, .. } = &waiting.record;
+        let is_of_content = matches!(op, Operation::Put | Operation::Dirty | Operation::Clean | Operation::Setattr);
+        brings && is_of_content && !is_under_way && *path == later.path
     }
 
     /// The changes under way that concern a path, a folder above it, or something in it if that matters.
@@ -210,6 +230,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_written_all_the_time_waits_once() {
+        use Operation::{Clean, Dirty, Put, Rename};
+        let mut queue = queue(&[(Put, "a", None), (Dirty, "a", None)]);
+        assert_eq!(taken(&mut queue), [1]);
+        assert_eq!(queue.admit(record(3, Clean, "a", None), Duration::ZERO), [2]);
+        assert!(queue.admit(record(4, Dirty, "a", None), Duration::ZERO).is_empty());
+        assert_eq!(queue.admit(record(5, Clean, "a", None), Duration::ZERO), [4, 3]);
+        assert!(queue.admit(record(6, Rename, "a", Some("b")), Duration::ZERO).is_empty());
+        assert!(queue.admit(record(7, Put, "a", None), Duration::ZERO).is_empty(), "the rename stands in between");
+        assert_eq!((queue.len(), queue.done()), (4, 0));
+        for expected in [5, 6, 7] {
+            queue.finish(expected - 1 - u64::from(expected == 5) * 3);
+            assert_eq!(taken(&mut queue), [expected]);
+        }
+        queue.finish(7);
+        assert_eq!((queue.done(), queue.len()), (7, 0));
+    }
+
+    #[test]
     fn a_folder_is_a_barrier_for_what_is_in_it_in_both_directions() {
         use Operation::{Mkdir, Put, Rename};
         let mut queue = queue(&[
@@ -279,7 +318,10 @@ mod tests {
                 })
                 .collect();
             let mut queue = queue(&changes);
-            let (mut running, mut order): (Vec<u64>, Vec<u64>) = (Vec::new(), Vec::new());
+            let mut running: Vec<u64> = Vec::new();
+            let is_void = |seq: u64| !queue.waiting.contains_key(&seq);
+            let mut order: Vec<u64> = (1..=count as u64).filter(|seq| is_void(*seq)).collect();
+            let voided = order.len();
             while queue.len() > 0 {
                 running.extend(taken(&mut queue));
                 assert!(!running.is_empty(), "stuck: {changes:?}");
@@ -295,6 +337,7 @@ mod tests {
             let is_related = |one: &Path, other: &Path| {
                 one == other || crate::tree::is_below(one, other) || crate::tree::is_below(other, one)
             };
+            let order = &order[voided..];
             for (at, later) in order.iter().enumerate() {
                 for earlier in order[at + 1..].iter().filter(|seq| *seq < later) {
                     let meets = paths(*earlier).iter().any(|one| paths(*later).iter().any(|two| is_related(one, two)));
