@@ -360,3 +360,6 @@ fn is_unchanged(source: &Source, path: &[u8], opened: &Opened) -> Result<(), Fau
     let same_path = source.look(path)?.identity() == opened.entry.identity();
     if same_file && same_path { Ok(()) } else { Err(Fault::Changed) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,4 +171,20 @@ mod tests {
         std::fs::create_dir(data.path().join("a")).unwrap();
         assert_eq!(list_folder(&source, b"a", Some(ino + 1_000_000), &mut listing, &mut folders), Err(None));
     }
+
+    #[test]
+    fn a_folder_too_deep_to_be_opened_is_blind_for_every_user() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("beside"), b"1").unwrap();
+        let (name, flags) = ("n".repeat(250), rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY);
+        let mut folder = rustix::fs::open(data.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        for _ in 0..20 {
+            rustix::fs::mkdirat(&folder, &*name, 0o755.into()).unwrap();
+            folder = rustix::fs::openat(&folder, &*name, flags, rustix::fs::Mode::empty()).unwrap();
+        }
+        let listing = listed(data.path());
+        assert!(listing.blind.len() == 1 && listing.blind[0].len() > 4000, "{} are blind", listing.blind.len());
+        assert!(listing.problems[0].sentence.contains("cannot list it"), "{}", listing.problems[0].sentence);
+        assert!(listing.tree.contains_key(&b"beside"[..]) && listing.tree.contains_key(&listing.blind[0]));
+    }
 }

@@ -301,3 +301,15 @@ fn age_of(time_ms: i64) -> Duration {
     let age_ms = jiff::Timestamp::now().as_millisecond().saturating_sub(time_ms);
     Duration::from_millis(age_ms.max(0) as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_time_to_come_has_no_age() {
+        let to_come = jiff::Timestamp::now().as_millisecond() + 3_600_000;
+        assert_eq!(age_of(to_come), Duration::ZERO);
+        assert!(age_of(to_come - 7_200_000) >= Duration::from_secs(3590));
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use tests::{Machine, Mirror, SEED, binary, eventually, has_program, run};
+use tests::{Machine, Mirror, SEED, binary, eventually, run};
 
 /// Runs a machine's daemon, which must refuse to start with exit code 2 and say all of this.
 #[track_caller]
@@ -204,16 +204,45 @@ fn filesync_refuses_wrong_settings_and_says_what_is_wrong_with_a_standby() {
 }
 
 #[test]
-fn filesync_names_an_unreadable_file_and_copies_the_rest() {
-    if rustix::process::geteuid().is_root() && !has_program("setpriv") {
-        return;
-    }
+fn filesync_names_what_it_cannot_copy_and_copies_the_rest() {
     let secret = pair::secret::PairSecret::generate().unwrap().to_hex();
     let master = Machine::master().secret(&secret).start();
     let standby = Machine::master().secret(&secret).standby().start();
     std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
     std::fs::write(master.path("EPuser", "readable"), "x").unwrap();
+    assert!(run(Command::new("mkfifo").arg(master.path("EPuser", "pipe"))).0.success());
     let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
     mirror.start();
     eventually("the rest is copied", || standby.path("EPuser", "readable").exists());
+    eventually("it is named", || mirror.ask(&["status"]).1.contains("problem: EPuser/pipe"));
+}
+
+#[test]
+fn a_second_filesync_on_the_state_folder_is_refused() {
+    let secret = pair::secret::PairSecret::generate().unwrap().to_hex();
+    let master = Machine::master().secret(&secret).start();
+    let standby = Machine::master().secret(&secret).standby().start();
+    let mirror = || Mirror::of(&master, &secret, &standby.address().to_string());
+    let mut first = mirror();
+    first.start();
+    refuses(&mut mirror().command(), &["another filesync is running", master.state().to_str().unwrap()]);
+    // Asking is no second one; and what was killed holds nothing.
+    assert!(first.ask(&["status"]).0);
+    first.kill();
+    mirror().start();
+}
+
+#[test]
+fn a_filesync_beside_a_standby_mirrors_nothing_back() {
+    let secret = pair::secret::PairSecret::generate().unwrap().to_hex();
+    let master = Machine::master().secret(&secret).start();
+    let standby = Machine::master().secret(&secret).standby().start();
+    std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
+    std::fs::write(master.path("EPuser", "only-here"), "x").unwrap();
+    let mut wrong = Mirror::of(&standby, &secret, &master.address().to_string());
+    wrong.start();
+    let says_so = |line: &String| line.contains("nothing to mirror from here");
+    eventually("it says so", || wrong.program().lines().iter().any(says_so));
+    assert_eq!(wrong.page("/readyz").0, 200);
+    assert!(master.path("EPuser", "only-here").exists());
 }

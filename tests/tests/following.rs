@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use tests::{Pair, USER, eventually};
+use tests::{Direction, Link, Machine, Mirror, Pair, USER, eventually, fill_with_nasty_names, new_secret};
 
 /// A pair whose next pass is an hour away, with the first one over and the feed followed.
 fn start() -> Pair {
@@ -168,4 +168,154 @@ fn what_was_changed_before_its_rename_is_not_taken_for_what_the_standby_has() {
     (0..5).for_each(|number| replace(&format!("status {number}")));
     wait_until_followed(&pair);
     assert_eq!((pair.mirror.metric("filesync_problems"), pair.mirror.metric("filesync_passes")), (0.0, 1.0));
+}
+
+/// A pair over a link, with the first pass over and the feed followed; the next pass is an hour away.
+fn start_over_a_link() -> (Pair, Link) {
+    let secret = new_secret();
+    let master = Machine::master().secret(&secret).start();
+    let standby = Machine::master().secret(&secret).standby().start();
+    let link = Link::to(standby.address());
+    let mut mirror = Mirror::of(&master, &secret, &link.address().to_string());
+    mirror.set("FILESYNC_INTERVAL", "1h");
+    mirror.set("FILESYNC_FOLLOW", "true");
+    mirror.start();
+    let pair = Pair { master, standby, mirror };
+    eventually("the feed is followed", || {
+        pair.mirror.metric("filesync_passes") >= 1.0 && pair.mirror.metric("filesync_followed") >= 1.0
+    });
+    (pair, link)
+}
+
+#[test]
+fn what_came_into_a_folder_just_before_its_rename_is_under_its_new_name() {
+    let (pair, link) = start_over_a_link();
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    std::fs::write(&one, "one").unwrap();
+    std::fs::write(&two, "two").unwrap();
+    run(&pair, "mkdir in\n");
+    wait_until_followed(&pair);
+    // The second version waits for the first, and finds the folder renamed when its turn comes.
+    link.hold(Direction::Up);
+    run(&pair, &format!("put {} in/x\nput {} in/x\nrename in out\n", one.display(), two.display()));
+    eventually("all three are told", || pair.mirror.metric("filesync_changes_behind") >= 3.0);
+    link.mend();
+    wait_until_followed(&pair);
+    assert_eq!(std::fs::read(pair.standby.path("EPuser", "out/x")).unwrap(), b"two");
+}
+
+#[test]
+fn the_lag_grows_while_nothing_gets_through_and_is_nothing_when_idle() {
+    let (pair, link) = start_over_a_link();
+    let lag = || pair.mirror.metric("filesync_lag_seconds");
+    eventually("an idle pair has no lag", || lag() == 0.0);
+    link.hold(Direction::Up);
+    run(&pair, "mkdir held\n");
+    eventually("the lag grows", || lag() > 2.0);
+    assert!(!pair.standby.path("EPuser", "held").exists());
+    link.mend();
+    wait_until_followed(&pair);
+    eventually("the lag is gone", || lag() == 0.0);
+}
+
+#[test]
+fn a_journal_that_was_lost_is_made_up_for_by_a_pass() {
+    let mut pair = start();
+    run(&pair, "mkdir before\n");
+    wait_until_followed(&pair);
+    pair.master.stop();
+    for suffix in ["", "-wal", "-shm"] {
+        // The latter two are there only after a kill.
+        let _absent = std::fs::remove_file(pair.master.state().join(format!("sftpd.db{suffix}")));
+    }
+    std::fs::write(pair.master.path("EPuser", "untold"), "x").unwrap();
+    pair.master.start();
+    wait_until_followed(&pair);
+    eventually("the feed is followed again", || pair.mirror.metric("filesync_followed") >= 1.0);
+    assert!(pair.standby.path("EPuser", "untold").exists() && pair.mirror.metric("filesync_passes") >= 2.0);
+}
+
+#[test]
+fn what_comes_while_the_first_pass_runs_is_not_lost() {
+    let secret = new_secret();
+    let master = Machine::master().secret(&secret).start();
+    let standby = Machine::master().secret(&secret).standby().start();
+    let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
+    mirror.set("FILESYNC_INTERVAL", "1h");
+    mirror.set("FILESYNC_FOLLOW", "true");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "content").unwrap();
+    let put = |number: u32| format!("mkdir in-{number}\nput {} in-{number}/file\n", file.display());
+    let batch: String = (0..300).map(put).collect();
+    let _client = master.sftp(USER).start_batch(&batch);
+    eventually("it has begun", || master.path("EPuser", "in-9").exists());
+    mirror.start();
+    let pair = Pair { master, standby, mirror };
+    eventually("all has come", || pair.master.path("EPuser", "in-299/file").exists());
+    wait_until_followed(&pair);
+}
+
+#[test]
+fn names_that_are_no_text_come_by_the_feed_too() {
+    let pair = start();
+    let folder = tempfile::tempdir().unwrap();
+    let up = folder.path().join("tree");
+    fill_with_nasty_names(&up);
+    // OpenSSH's client passes over links when it copies folders.
+    for link in ["link to a folder", "link outside", "dangling", "circle"] {
+        std::fs::remove_file(up.join(link)).unwrap();
+    }
+    run(&pair, &format!("put -Rp {}\n", up.display()));
+    wait_until_followed(&pair);
+    assert_eq!((pair.mirror.metric("filesync_problems"), pair.mirror.metric("filesync_passes")), (0.0, 1.0));
+}
+
+#[test]
+fn a_folder_of_the_standby_that_was_swapped_for_a_link_leads_nowhere() {
+    let pair = start();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, outside) = (folder.path().join("file"), folder.path().join("outside"));
+    std::fs::write(&file, "new").unwrap();
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("file"), "precious").unwrap();
+    run(&pair, &format!("mkdir in\nput {} in/file\n", file.display()));
+    wait_until_followed(&pair);
+    std::fs::remove_dir_all(pair.standby.path("EPuser", "in")).unwrap();
+    std::os::unix::fs::symlink(&outside, pair.standby.path("EPuser", "in")).unwrap();
+    run(&pair, &format!("rm in/file\nput {} in/other\n", file.display()));
+    wait_until_followed(&pair);
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1, "nothing came in");
+    assert_eq!(std::fs::read(outside.join("file")).unwrap(), b"precious");
+}
+
+#[test]
+fn what_cannot_be_done_is_shown_holds_up_nothing_and_is_done_after_a_restart() {
+    let mut pair = Pair::start_with(&[("FILESYNC_FOLLOW", "true")]);
+    eventually("the feed is followed", || pair.mirror.metric("filesync_followed") >= 1.0);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "content").unwrap();
+    run(&pair, "mkdir before\n");
+    pair.wait_until_equal();
+    // Somebody has put a folder on the standby where a file is about to come.
+    let in_the_way = pair.standby.path("EPuser", "stuck");
+    std::fs::create_dir(&in_the_way).unwrap();
+    (0..150).for_each(|number| std::fs::write(in_the_way.join(number.to_string()), "theirs").unwrap());
+    run(&pair, &format!("put {0} stuck\nput {0} behind-it\n", file.display()));
+    eventually("what comes behind it is there", || pair.standby.path("EPuser", "behind-it").exists());
+    eventually("it is shown", || pair.mirror.ask(&["status"]).1.contains("stuck"));
+    eventually("what stays stuck is an alarm", || {
+        let (is_well, text) = pair.mirror.ask(&["status", "--max-lag", "2s"]);
+        !is_well && text.contains("paths have problems")
+    });
+    eventually("the position goes on", || is_settled(&pair));
+    pair.mirror.kill();
+    std::fs::remove_dir_all(&in_the_way).unwrap();
+    pair.mirror.start();
+    pair.wait_until_equal();
+    eventually("nothing is open", || {
+        pair.mirror.metric("filesync_problems") == 0.0 && pair.mirror.metric("filesync_deletes_held") == 0.0
+    });
 }

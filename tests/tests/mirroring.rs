@@ -4,7 +4,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use tests::{ADMIN, LFTP, Pair, SEED, USER, eventually, fill_with_nasty_names, real_tree};
+use tests::power::{Mounted, Workplace, format, missing};
+use tests::{
+    ADMIN, LFTP, Machine, Mirror, Pair, SEED, USER, eventually, fill_with_nasty_names, new_secret, real_tree, run,
+};
 
 #[test]
 fn an_upload_to_the_master_is_on_the_standby_and_a_new_account_logs_in_on_both() {
@@ -201,4 +204,126 @@ fn a_real_tree_is_mirrored_and_stays_equal_through_changes_and_an_outage() {
     pair.mirror.start();
     eventually("a mirror that was killed is ready again", || pair.mirror.page("/readyz").0 == 200);
     pair.wait_until_equal();
+}
+
+#[test]
+fn a_full_standby_keeps_what_it_has_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("small");
+    std::fs::create_dir(&disk).unwrap();
+    let (mounted, text) =
+        run(std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&disk));
+    if !mounted.success() {
+        println!("SKIPPED: cannot mount here: {text}");
+        return;
+    }
+    let secret = new_secret();
+    let master = Machine::master().secret(&secret).start();
+    let standby = Machine::master().secret(&secret).standby().data(&disk.join("data")).start();
+    let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
+    mirror.start();
+    let pair = Pair { master, standby, mirror };
+    let (report, ballast) = (pair.master.path("EPuser", "report"), disk.join("ballast"));
+    std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
+    std::fs::write(&report, vec![1; 1_000_000]).unwrap();
+    pair.wait_until_equal();
+    assert!(std::fs::write(&ballast, vec![0; 8 << 20]).is_err(), "it takes what there is");
+    std::fs::write(&report, vec![2; 1_000_000]).unwrap();
+    std::fs::create_dir(pair.master.path("EPuser", "folder")).unwrap();
+    eventually("it is shown", || pair.mirror.ask(&["status"]).1.contains("problem: EPuser/report"));
+    eventually("the rest goes on", || pair.standby.path("EPuser", "folder").is_dir());
+    assert_eq!(std::fs::read(pair.standby.path("EPuser", "report")).unwrap(), vec![1; 1_000_000]);
+    std::fs::remove_file(&ballast).unwrap();
+    pair.wait_until_equal();
+    eventually("no problem is left", || pair.mirror.metric("filesync_problems") == 0.0);
+    drop(pair);
+    run(std::process::Command::new("umount").arg("-l").arg(&disk));
+}
+
+#[test]
+fn a_lost_store_removes_nothing_before_all_was_compared() {
+    let mut pair = Pair::start();
+    std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
+    for name in ["kept", "going"] {
+        std::fs::write(pair.master.path("EPuser", name), "x").unwrap();
+    }
+    pair.wait_until_equal();
+    pair.mirror.kill();
+    for suffix in ["", "-wal", "-shm"] {
+        let _absent = std::fs::remove_file(pair.master.state().join(format!("filesync.db{suffix}")));
+    }
+    std::fs::remove_file(pair.master.path("EPuser", "going")).unwrap();
+    // One pass, and the next is an hour away.
+    pair.mirror.set("FILESYNC_INTERVAL", "1h");
+    pair.mirror.start();
+    eventually("both sides were compared", || pair.mirror.metric("filesync_passes") >= 1.0);
+    assert!(pair.standby.path("EPuser", "going").exists(), "removed by a filesync that knew nothing");
+    pair.mirror.kill();
+    pair.mirror.set("FILESYNC_INTERVAL", "1s");
+    pair.mirror.start();
+    pair.wait_until_equal();
+}
+
+#[test]
+fn times_far_away_and_an_edit_with_an_older_time_are_mirrored() {
+    let pair = Pair::start();
+    let home = pair.master.path("EPuser", "");
+    std::fs::create_dir_all(&home).unwrap();
+    let write = |name: &str, content: &str, seconds: u64| {
+        let path = home.join(name);
+        std::fs::write(&path, content).unwrap();
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    };
+    let (long_ago, to_come) = (86_400, 4_102_444_800);
+    write("from the future", "first", to_come);
+    write("from the past", "first", long_ago);
+    pair.wait_until_equal();
+    write("from the future", "other", long_ago);
+    write("from the past", "other", to_come);
+    pair.wait_until_equal();
+}
+
+#[test]
+fn what_has_rotted_on_the_master_is_not_copied() {
+    if let Some(reason) = missing() {
+        println!("SKIPPED: {reason}");
+        return;
+    }
+    let workplace = Workplace::new().unwrap();
+    let image = workplace.folder("image").join("image");
+    std::fs::write(&image, format(64 << 20, &workplace)).unwrap();
+    let mount = || Mounted::mount(&image, workplace.folder("master")).unwrap();
+    // Before the pair, so that it goes after it.
+    let mut disk = Some(mount());
+    let secret = new_secret();
+    let master = Machine::master().secret(&secret).data(&disk.as_ref().unwrap().folder("data")).start();
+    let standby = Machine::master().secret(&secret).standby().start();
+    let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
+    mirror.start();
+    let mut pair = Pair { master, standby, mirror };
+    let content = "a line that will rot\n".repeat(1000);
+    std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
+    std::fs::write(pair.master.path("EPuser", "report"), &content).unwrap();
+    pair.wait_until_equal();
+
+    pair.mirror.stop();
+    pair.master.stop();
+    disk.as_ref().unwrap().flush();
+    drop(disk.take());
+    let mut bytes = std::fs::read(&image).unwrap();
+    let blocks = (0..bytes.len()).step_by(4096);
+    let places: Vec<_> = blocks.filter(|at| bytes[*at..].starts_with(&content.as_bytes()[..4096])).collect();
+    assert!(!places.is_empty(), "the content is not on the disk");
+    places.into_iter().for_each(|at| bytes[at] ^= 1);
+    std::fs::write(&image, bytes).unwrap();
+    disk = Some(mount());
+    assert_ne!(std::fs::read_to_string(pair.master.path("EPuser", "report")).unwrap(), content, "it has rotted");
+
+    pair.master.start();
+    pair.mirror.start();
+    eventually("it was looked at", || pair.mirror.metric("filesync_passes") >= 3.0);
+    assert_eq!(std::fs::read_to_string(pair.standby.path("EPuser", "report")).unwrap(), content);
+    drop(pair);
+    drop(disk);
 }

@@ -321,6 +321,9 @@ const CASES: &[(&str, Change, &[&str])] = &[
         w.chmod("a/sub", 0o500); *s = Standby::like(w); w.make("a/sub/n = 1") }, &["loosen a/sub", "put a/sub/n"]),
     ("a restored copy of equal looks is compared", |w, _| { let old = w.tree[&b"a/x"[..]].clone(); w.remove("a/x");
         w.make("a/x = 1"); w.tree.get_mut(&b"a/x"[..]).unwrap().mtime_ns = old.mtime_ns }, &["verify a/x"]),
+    ("rot: other content, and no time has changed", |w, _| *w.content.get_mut(&b"a/x"[..]).unwrap() += 10, &[]),
+    ("an edit of the same size while the clock was set back", |w, _| { w.clock -= 3_600_000_000_000; w.write("a/x", 11) },
+        &["put a/x"]),
 ];
 
 #[test]
@@ -342,6 +345,23 @@ fn each_change_has_its_steps() {
         standby.apply(&plan, &world);
         assert_eq!(standby.image, world.image(), "{description}");
     }
+}
+
+#[test]
+fn a_renamed_folder_of_many_entries_is_no_removal() {
+    let many: Vec<String> = (0..500).map(|number| format!("a/many/{number} = 1")).collect();
+    let mut world = World::of(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut standby = Standby::like(&world);
+    world.rename("a/many", "a/other");
+    let memory = Memory { verified: true, pass: 9, ..Memory::default() };
+    let plan = plan(standby.trees(&world), true, |scene| {
+        assert!(scene.absences.is_empty() && scene.emptied.is_empty(), "{scene:?}");
+        safety::judge(scene, &memory)
+    });
+    assert_eq!(words(&plan), ["rename a/many a/other"]);
+    assert!(plan.verdict.held.is_empty() && plan.waiting.is_empty());
+    standby.apply(&plan, &world);
+    assert_eq!(standby.image, world.image());
 }
 
 #[test]

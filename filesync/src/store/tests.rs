@@ -144,3 +144,11 @@ fn what_was_told_last_is_remembered() {
     assert!(Store::open(&fixture.file, "one:22").unwrap().was_alarm().unwrap());
     assert!(!Store::open(&fixture.file, "two:22").unwrap().was_alarm().unwrap());
 }
+
+#[test]
+fn a_clock_that_is_set_back_forgets_no_removal() {
+    let mut it = fixture();
+    it.store.record(&[Record::Removed(30)], 10_000).unwrap();
+    assert_eq!(it.store.begin_pass(1000, 5).unwrap().1.removed_last_hour, 30);
+    assert_eq!(it.store.begin_pass(10_100, 5).unwrap().1.removed_last_hour, 30);
+}
