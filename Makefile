@@ -1,6 +1,6 @@
 # One command per chore, the same on a laptop and in CI.
 
-.PHONY: demo test check bench lag prepare
+.PHONY: demo test check bench lag copying prepare
 
 # A master, a standby and the mirror between them on this machine, until Ctrl-C.
 demo:
@@ -28,6 +28,11 @@ bench:
 lag:
 	@cargo build --release --quiet --workspace
 	@./target/release/lag
+
+# How long an empty standby takes to get a tree, beside rsync, rclone and sftp (as root).
+copying:
+	@cargo build --release --quiet --workspace
+	@./target/release/copying
 
 prepare:
 	@tests/prepare

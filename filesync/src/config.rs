@@ -21,7 +21,7 @@ pub struct Config {
     /// Where to mirror to: `host:port`, or `user@host:port/path` for a plain SFTP server.
     #[serde(deserialize_with = "pair::config::list")]
     pub standbys: Vec<String>,
-    /// Whether every change is brought as sftpd's feed tells of it, beside the passes. Not proven yet by a torture.
+    /// Whether every change is brought as sftpd's feed tells of it, beside the passes.
     pub follow: bool,
     /// From the start of one pass to the start of the next.
     pub interval: Interval,
@@ -49,7 +49,7 @@ impl Default for Config {
             data: "/data".into(),
             state: "/state".into(),
             standbys: Vec::new(),
-            follow: false,
+            follow: true,
             interval: Interval(Duration::from_secs(100)),
             bandwidth: Vec::new(),
             alarm_lag: Interval(Duration::from_secs(300)),

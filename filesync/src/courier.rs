@@ -177,12 +177,7 @@ impl Courier {
             Kind::Link => client.lsetstat(&at, times_of(entry)).await?,
             _ => client.setstat(&at, Attrs { mode: Some(entry.mode), ..times_of(entry) }).await?,
         }
-        // Some servers keep less than they are told (no sticky bits, times in steps of 2 s). What they made of it is what
-        // the next pass compares with, or it would try again for ever.
-        let mut remote = self.remote.look(path).await?.ok_or(Fault::Changed)?;
-        remote.target = entry.target.clone();
-        self.ledger.record(Record::Agree(path.to_vec(), Base { source: entry.clone(), remote })).await;
-        Ok(())
+        self.agree(path, entry.clone()).await
     }
 
     async fn agree(&self, path: &[u8], source: Entry) -> Result<(), Fault> {
@@ -191,7 +186,9 @@ impl Courier {
         Ok(())
     }
 
-    /// What a standby shows of what it was just given: our own sftpd keeps what it is told, others are asked.
+    /// What a standby shows of what it was just given: our own sftpd keeps what it is told, others are asked. Some keep less
+    /// (no sticky bits, times in steps of 2 s): what they made of it is what the next pass compares with, or it would try
+    /// again for ever.
     async fn seen_after(&self, path: &[u8], entry: &Entry) -> Result<Seen, Fault> {
         if self.remote.grade == Grade::Pair {
             return Ok(entry.seen());

@@ -221,7 +221,7 @@ impl Follower {
 
     /// Works over a connection until it is lost, or until a pass is refused. Tells why it ended.
     async fn session(&self, remote: Remote, said: &mut Option<(Instant, Failure)>) -> Failure {
-        let lane = Lane::default();
+        let (lane, connected) = (Lane::default(), Instant::now());
         let courier = match self.courier(remote) {
             Ok(courier) => courier,
             Err(sentence) => return format!("standby {}: {sentence}", self.name()).into(),
@@ -237,7 +237,7 @@ impl Follower {
         };
         let reason = tokio::select! {
             reason = self.passes(&courier, &lane, said) => reason,
-            reason = stream::follow(self, &courier, &lane), if self.follow => reason,
+            reason = stream::follow(self, &courier, &lane, connected), if self.follow => reason,
             _ = large => "the lane for large files ended".into(),
             () = accounts => "pushing accounts ended".into(),
         };

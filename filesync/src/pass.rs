@@ -15,7 +15,7 @@ use crate::follower::Follower;
 use crate::lane::{Job, Lane};
 use crate::listing::{Listing, Problem};
 use crate::plan::{Plan, Step, Trees, plan};
-use crate::remote::RemoteListing;
+use crate::remote::{Grade, RemoteListing};
 use crate::safety;
 use crate::status::now_s;
 use crate::store::Record;
@@ -262,7 +262,8 @@ impl Pass<'_> {
         let is_folder = || self.tree.get(path_of(step)).is_some_and(|entry| entry.kind == Kind::Folder);
         match step {
             Step::Loosen { .. } | Step::Mkdir { .. } => true,
-            Step::SetAttr { .. } | Step::Adopt { .. } => is_folder(),
+            // Other servers are asked what they made of it, which what comes into it meanwhile would falsify.
+            Step::SetAttr { .. } | Step::Adopt { .. } => self.courier.remote.grade == Grade::Pair && is_folder(),
             _ => false,
         }
     }

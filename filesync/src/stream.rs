@@ -64,8 +64,8 @@ struct Context<'a> {
     courier: &'a Courier,
     lane: &'a Lane,
     applier: Applier<'a>,
-    /// When following began over this connection.
-    began: Instant,
+    /// When this connection was made.
+    connected: Instant,
 }
 
 /// Where following has come to.
@@ -81,9 +81,9 @@ struct Progress {
 }
 
 /// Follows for ever; comes back with the reason when the standby's connection is lost.
-pub async fn follow(follower: &Follower, courier: &Courier, lane: &Lane) -> String {
+pub async fn follow(follower: &Follower, courier: &Courier, lane: &Lane, connected: Instant) -> String {
     let applier = Applier::new(courier, follower.store());
-    let context = Context { follower, courier, lane, applier, began: Instant::now() };
+    let context = Context { follower, courier, lane, applier, connected };
     loop {
         let reason = match context.subscribe().await {
             Ok((mut subscription, mut progress)) => match context.run(&mut subscription, &mut progress).await {
@@ -285,7 +285,7 @@ impl Context<'_> {
 
     fn show(&self, progress: &Progress) {
         // Before a pass has compared both sides over this connection the standby may be another one than it was.
-        let is_compared = self.follower.board.covered_since().is_some_and(|since| since >= self.began);
+        let is_compared = self.follower.board.covered_since().is_some_and(|since| since >= self.connected);
         let is_current = is_compared && progress.needs_pass_after.is_none();
         self.follower.board.feed(progress.queue.behind(), is_current);
         let heard = Some(Position { epoch: progress.epoch.clone(), seq: progress.queue.last() });

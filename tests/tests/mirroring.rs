@@ -327,3 +327,30 @@ fn what_has_rotted_on_the_master_is_not_copied() {
     drop(pair);
     drop(disk);
 }
+
+#[test]
+fn a_standby_on_a_copied_disk_is_compared_and_nothing_is_sent() {
+    let secret = new_secret();
+    let master = Machine::master().secret(&secret).start();
+    let home = master.path("EPuser", "");
+    std::fs::create_dir_all(home.join("in")).unwrap();
+    for (name, bytes) in [("one", 10), ("in/two", 100_000), ("in/large", 10 << 20)] {
+        std::fs::write(home.join(name), vec![7; bytes]).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("data");
+    std::fs::create_dir(&copy).unwrap();
+    for account in ["admin", "EPuser"] {
+        let (status, text) = run(std::process::Command::new("cp").arg("-a").arg(master.data().join(account)).arg(&copy));
+        assert!(status.success(), "{text}");
+    }
+    let standby = Machine::master().secret(&secret).standby().data(&copy).start();
+    let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
+    mirror.start();
+    let pair = Pair { master, standby, mirror };
+    eventually("both were compared", || pair.mirror.metric("filesync_passes") >= 3.0);
+    pair.wait_until_equal();
+    assert_eq!(pair.mirror.metric("filesync_files_sent"), 0.0);
+    let (is_equal, text) = pair.mirror.ask(&["verify"]);
+    assert!(is_equal, "{text}");
+}

@@ -42,7 +42,7 @@ async fn serve(mut stream: DuplexStream, asked: Asked, meanwhile: impl FnOnce())
                 }
                 kind::OPEN => "open",
                 kind::WRITE => "write",
-                kind::FSETSTAT => "attributes",
+                kind::SETSTAT | kind::FSETSTAT => "attributes",
                 kind::EXTENDED => std::str::from_utf8(fields.bytes().unwrap()).unwrap(),
                 kind::CLOSE => "close",
                 kind::RENAME => "rename",
@@ -134,4 +134,13 @@ async fn a_file_that_changes_while_it_is_sent_gets_no_name() {
         assert!(!asked.contains(&"rename".to_owned()), "{asked:?}");
         assert_eq!(asked.last().unwrap(), "remove", "the stage goes");
     }
+}
+
+/// Asked again, a folder would tell a time that something has given it that came into it meanwhile.
+#[tokio::test]
+async fn what_our_own_server_was_told_it_is_not_asked_for() {
+    let scene = Scene::new(|_| {}).await;
+    let entry = scene.courier.source.look(b"report").unwrap();
+    scene.courier.set_attributes(b"report", &entry).await.unwrap();
+    assert_eq!(scene.asked(), ["attributes"]);
 }

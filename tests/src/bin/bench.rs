@@ -9,12 +9,10 @@
     reason = "a bench may stop at the first trouble"
 )]
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tests::{Machine, Sftp, run};
+use tests::{Machine, OpenSsh, Sftp, make_key};
 
 /// Each workload is run this often on each server.
 const ROUNDS: usize = 5;
@@ -58,8 +56,12 @@ fn main() {
         sftp: Sftp::new(machine.address(), ("bench", "")).with_key(&key.0).option(CIPHER),
         home: machine.path("bench", ""),
     };
-    let servers =
-        [openssh.server(&key.0), server("sftpd, durability none", &fast), server("sftpd, durability fsync", &durable)];
+    let theirs = Server {
+        name: "OpenSSH internal-sftp",
+        sftp: Sftp::new(openssh.address(), ("root", "")).with_key(&key.0).option(CIPHER),
+        home: openssh.home().to_owned(),
+    };
+    let servers = [theirs, server("sftpd, durability none", &fast), server("sftpd, durability fsync", &durable)];
     println!("| workload | server | median s | ratio to OpenSSH |\n|---|---|---|---|");
     for (name, clients, batch) in WORKLOADS {
         measure(name, clients, batch, &servers, folder.path());
@@ -119,14 +121,6 @@ fn make_files(folder: &Path) {
     }
 }
 
-fn make_key(folder: &Path) -> (PathBuf, String) {
-    let key = folder.join("key");
-    let (status, text) = run(Command::new("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key));
-    assert!(status.success(), "{text}");
-    let public = std::fs::read_to_string(key.with_extension("pub")).expect("its public half");
-    (key, public.trim().to_owned())
-}
-
 fn ours(folder: &Path, key: &(PathBuf, String), durability: &str) -> Machine {
     let users = format!(
         "users:\n  A: {{name: admin, password: secret, admin: true}}\n  1: {{name: bench, public_keys: [\"{}\"]}}\n",
@@ -139,54 +133,4 @@ fn ours(folder: &Path, key: &(PathBuf, String), durability: &str) -> Machine {
         .setting("DURABILITY", durability)
         .setting("LIMITS__UNAUTHENTICATED_PER_ADDRESS", "100")
         .start()
-}
-
-/// OpenSSH's server, with its SFTP inside.
-struct OpenSsh {
-    child: Child,
-    address: SocketAddr,
-    home: PathBuf,
-}
-
-impl OpenSsh {
-    fn start(folder: &Path, key: &(PathBuf, String)) -> OpenSsh {
-        let home = folder.join("openssh");
-        std::fs::create_dir(&home).expect("a folder");
-        std::fs::create_dir_all("/run/sshd").expect("sshd's own folder: run the bench as root");
-        std::fs::write(folder.join("authorized"), &key.1).expect("the keys");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
-        let settings = format!(
-            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
-             MaxStartups 100\nPidFile none\nSubsystem sftp internal-sftp -d {}\n",
-            address.port(),
-            key.0.display(),
-            folder.join("authorized").display(),
-            home.display(),
-        );
-        std::fs::write(folder.join("sshd_config"), settings).expect("its settings");
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(folder.join("sshd_config"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("openssh-server is installed");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "sshd does not listen");
-            std::thread::yield_now();
-        }
-        OpenSsh { child, address, home }
-    }
-
-    fn server(&self, key: &Path) -> Server {
-        let sftp = Sftp::new(self.address, ("root", "")).with_key(key).option(CIPHER);
-        Server { name: "OpenSSH internal-sftp", sftp, home: self.home.clone() }
-    }
-}
-
-impl Drop for OpenSsh {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

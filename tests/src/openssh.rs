@@ -1,0 +1,73 @@
+//! OpenSSH's server as a peer under measurement, on loopback.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::run;
+
+/// Makes a key in a folder; gives its path and its public half.
+pub fn make_key(folder: &Path) -> (PathBuf, String) {
+    let key = folder.join("key");
+    let (status, text) = run(Command::new("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key));
+    assert!(status.success(), "{text}");
+    let public = std::fs::read_to_string(key.with_extension("pub")).expect("its public half");
+    (key, public.trim().to_owned())
+}
+
+/// OpenSSH's server, with its SFTP inside.
+pub struct OpenSsh {
+    child: Child,
+    address: SocketAddr,
+    home: PathBuf,
+}
+
+impl OpenSsh {
+    /// Starts one that lets root in by a key; its files are in a folder below the given one.
+    pub fn start(folder: &Path, key: &(PathBuf, String)) -> OpenSsh {
+        let home = folder.join("openssh");
+        std::fs::create_dir(&home).expect("a folder");
+        std::fs::create_dir_all("/run/sshd").expect("sshd's own folder: run the bench as root");
+        std::fs::write(folder.join("authorized"), &key.1).expect("the keys");
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+        let settings = format!(
+            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
+             MaxStartups 100\nPidFile none\nSubsystem sftp internal-sftp -d {}\n",
+            address.port(),
+            key.0.display(),
+            folder.join("authorized").display(),
+            home.display(),
+        );
+        std::fs::write(folder.join("sshd_config"), settings).expect("its settings");
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f"])
+            .arg(folder.join("sshd_config"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssh-server is installed");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "sshd does not listen");
+            std::thread::yield_now();
+        }
+        OpenSsh { child, address, home }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder in which its clients begin.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+}
+
+impl Drop for OpenSsh {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
