@@ -209,7 +209,8 @@ impl Remote {
         (self.list_folder(&folder).await, folder)
     }
 
-    async fn list_folder(&self, folder: &[u8]) -> Result<Vec<(Vec<u8>, Seen)>> {
+    /// What is in a folder, by name.
+    pub async fn list_folder(&self, folder: &[u8]) -> Result<Vec<(Vec<u8>, Seen)>> {
         let names = self.client.list(&self.at(folder)).await?;
         let entries = names.into_iter().filter_map(|name| Some((name.name, seen_of(&name.attrs)?)));
         let mut entries: Vec<(Vec<u8>, Seen)> = entries.collect();

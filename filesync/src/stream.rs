@@ -153,6 +153,10 @@ impl Context<'_> {
                     large.push(self.bring_large(record, tries, path, job));
                 }
                 (_, _, Err(Fault::Lost(error))) => break End::Standby(error.to_string()),
+                (record, _, Ok(Outcome::Compare)) => {
+                    self.compare(progress);
+                    self.finish(&record, None, progress).await;
+                }
                 (record, _, outcome) => self.finish(&record, outcome.err(), progress).await,
             }
         };
@@ -238,6 +242,7 @@ impl Context<'_> {
 
     /// A change is over, or left to the next pass: it is shown, and holds up nothing.
     async fn finish(&self, record: &Record, fault: Option<Fault>, progress: &mut Progress) {
+        tracing::debug!(seq = record.seq, op = record.op.name(), ?fault, "{}", crate::tree::shown(&record.path.0));
         progress.queue.finish(record.seq);
         let Some(told) = progress.told.remove(&record.seq) else { return };
         let Some(fault) = fault else { return };

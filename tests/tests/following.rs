@@ -319,3 +319,23 @@ fn what_cannot_be_done_is_shown_holds_up_nothing_and_is_done_after_a_restart() {
         pair.mirror.metric("filesync_problems") == 0.0 && pair.mirror.metric("filesync_deletes_held") == 0.0
     });
 }
+
+#[test]
+fn a_folder_that_is_renamed_onto_one_that_the_standby_has_already_is_merged_into_it() {
+    let pair = start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "content").unwrap();
+    let put = |name: &str| format!("put {} {name}\n", file.display());
+    run(&pair, &format!("mkdir in\nmkdir in/deep\n{}{}{}", put("in/one"), put("in/two"), put("in/deep/three")));
+    wait_until_followed(&pair);
+    // As if a pass had seen the new name before the feed told of it, and had broken off.
+    let there = pair.standby.path("EPuser", "out");
+    std::fs::create_dir_all(there.join("deep")).unwrap();
+    std::fs::write(there.join("one"), "other").unwrap();
+    run(&pair, "rename in out\n");
+    pair.wait_until_equal();
+    eventually("nothing is open", || pair.mirror.metric("filesync_problems") == 0.0 && is_settled(&pair));
+    let (_, trash) = pair.mirror.ask(&["restore"]);
+    assert!(trash.contains("EPuser/in/one (7 bytes)"), "{trash}");
+}

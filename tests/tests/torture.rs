@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use tests::load::{ACCOUNT, Account, Chance, Step, Tree, Writer, folder_of};
 use tests::power::{Mounted, Workplace, format, missing};
-use tests::{Direction, Link, Machine, Mirror, Pair, eventually, new_secret, within};
+use tests::{Direction, Link, Machine, Mirror, Pair, eventually, new_secret, run, within};
 
 const WRITERS: usize = 5;
 /// So many of the writers have files that go their own way.
@@ -60,7 +60,7 @@ impl Scene {
         let standby = standby.start();
         let link = Link::to(standby.address());
         let mut mirror = Mirror::of(&master, &secret, &link.address().to_string());
-        mirror.set("FILESYNC_FOLLOW", "true");
+        mirror.set("LOG_LEVEL", "debug");
         mirror.start();
         Scene { pair: Pair { master, standby, mirror }, link, account, disk, _workplace: workplace }
     }
@@ -126,9 +126,22 @@ impl Scene {
         format!("{name} ({} ms)", span.as_millis())
     }
 
+    /// Keeps what a failure has left, where `TORTURE_KEEP` names a folder.
+    fn keep(&self) {
+        let Some(folder) = std::env::var_os("TORTURE_KEEP") else { return };
+        for (name, path) in [("state", self.pair.master.state()), ("standby", self.pair.standby.data().to_owned())] {
+            let to = std::path::Path::new(&folder).join(name);
+            println!("{}", run(std::process::Command::new("cp").arg("-a").args([path, to])).1);
+        }
+    }
+
     /// Everything works: then both sides come to hold the same, which is what the writers were told.
     fn rest(&self, writers: &[Writer]) {
-        self.pair.wait_until_equal_within(Duration::from_secs(180));
+        let equal = || self.pair.wait_until_equal_within(Duration::from_secs(60));
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(equal)) {
+            self.keep();
+            std::panic::resume_unwind(panic);
+        }
         for machine in [&self.pair.master, &self.pair.standby] {
             let mut wanted = Tree::default();
             writers.iter().for_each(|writer| wanted.0.extend(writer.tree.0.clone()));

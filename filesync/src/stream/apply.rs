@@ -27,6 +27,8 @@ pub enum Outcome {
     Done,
     /// A large file is to be brought on its own way.
     Large(Path, Job),
+    /// Done as far as can be told; whether all is right only a pass knows.
+    Compare,
 }
 
 /// Brings changes to one standby.
@@ -104,10 +106,12 @@ impl<'a> Applier<'a> {
             }
             Operation::Rename => {
                 let to = target_of(change)?;
-                match self.rename(change, to).await? {
-                    Outcome::Done => self.find_again(path, to).await,
-                    large => Ok(large),
+                let renamed = self.rename(change, to).await?;
+                if let Outcome::Large(..) = renamed {
+                    return Ok(renamed);
                 }
+                let found = self.find_again(path, to).await?;
+                Ok(if found == Outcome::Done { renamed } else { found })
             }
             Operation::Dirty => self.doubt(path).await,
             Operation::Heartbeat | Operation::Mark => Ok(Outcome::Done),

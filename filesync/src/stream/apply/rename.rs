@@ -6,7 +6,7 @@ use super::{Applier, Outcome};
 use crate::courier::{Renamed, folder_in_the_way};
 use crate::fault::Fault;
 use crate::store::Record;
-use crate::tree::{Base, Entry, Kind, Path, is_below, move_all};
+use crate::tree::{Base, Entry, Kind, Path, is_below, join, move_all};
 
 impl Applier<'_> {
     /// Renames what the standby has, or brings it under its new name.
@@ -22,6 +22,9 @@ impl Applier<'_> {
         match self.courier.rename(from, to).await? {
             Renamed::Done => {}
             Renamed::Missing => return self.rename_unknown(change, to).await,
+            Renamed::Taken(seen) if (base.source.kind, seen.kind) == (Kind::Folder, Kind::Folder) => {
+                return self.merge(from, to).await;
+            }
             Renamed::Taken(seen) => self.replace(base.source.kind, from, to, seen.kind).await?,
         }
         self.courier.ledger.record(Record::Move(from.clone(), to.to_vec())).await;
@@ -50,14 +53,39 @@ impl Applier<'_> {
             return Err(Fault::Changed);
         }
         if kind == Kind::Folder {
-            // Only an empty one gives way: what is in it is not for this change to remove.
-            remote.client.rmdir(&remote.at(to)).await?;
+            self.trash().take(remote, to).await?;
             return Ok(remote.client.rename(&remote.at(from), &remote.at(to)).await?);
         }
         if there == Kind::Folder {
             return Err(folder_in_the_way());
         }
         Ok(self.trash().rename_over(remote, from, to).await?)
+    }
+
+    /// A folder gets a name that a folder of the standby has. Here nothing can have had it that was not empty: a pass was
+    /// earlier, and has made it with what is in it now. What it has not got comes from the old folder; the rest of that is
+    /// kept in the trash.
+    async fn merge(&self, from: &[u8], to: &[u8]) -> Result<Outcome, Fault> {
+        let remote = &self.courier.remote;
+        let (mut open, mut emptied) = (vec![(from.to_vec(), to.to_vec())], Vec::new());
+        while let Some((from, to)) = open.pop() {
+            for (name, seen) in remote.list_folder(&from).await? {
+                let (old, new) = (join(&from, &name), join(&to, &name));
+                match self.courier.rename(&old, &new).await? {
+                    Renamed::Done | Renamed::Missing => {}
+                    Renamed::Taken(there) if (seen.kind, there.kind) == (Kind::Folder, Kind::Folder) => {
+                        open.push((old, new));
+                    }
+                    Renamed::Taken(_) => self.trash().take(remote, &old).await?,
+                }
+            }
+            emptied.push(from);
+        }
+        for folder in emptied.into_iter().rev() {
+            remote.client.rmdir(&remote.at(&folder)).await?;
+        }
+        self.courier.ledger.record(Record::Forget(from.to_vec())).await;
+        Ok(Outcome::Compare)
     }
 
     /// A rename of something that the standby has not got as it was: it is brought under its new name.
@@ -83,7 +111,11 @@ impl Applier<'_> {
         if self.look(from).await?.is_some() {
             return Ok(Outcome::Done);
         }
-        self.remove(from).await
+        let is_folder = change.mode.and_then(Kind::of_mode) == Some(Kind::Folder);
+        match self.courier.remote.look(from).await? {
+            Some(seen) if is_folder && seen.kind == Kind::Folder => self.merge(from, to).await,
+            _ => self.remove(from).await,
+        }
     }
 
     /// After a rename: what was not found below the old name, because it was renamed already, is looked for below the new one.
