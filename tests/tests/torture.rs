@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
-use tests::load::{ACCOUNT, Account, Chance, Step, Tree, Writer, folder_of};
+use tests::load::{ACCOUNT, Account, Chance, Step, Thing, Tree, Writer, folder_of};
 use tests::power::{Mounted, Workplace, format, missing};
 use tests::{Direction, Link, Machine, Mirror, Pair, eventually, new_secret, run, within};
 
@@ -137,7 +137,7 @@ impl Scene {
 
     /// Everything works: then both sides come to hold the same, which is what the writers were told.
     fn rest(&self, writers: &[Writer]) {
-        let equal = || self.pair.wait_until_equal_within(Duration::from_secs(60));
+        let equal = || self.pair.wait_until_equal_within(Duration::from_secs(120));
         if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(equal)) {
             self.keep();
             std::panic::resume_unwind(panic);
@@ -239,12 +239,16 @@ impl Place {
     /// Whether a step that was not answered has happened. The master was killed, so it is decided.
     fn has_happened(&self, writer: &mut Writer, number: usize, step: &Step) -> bool {
         let prefix = folder_of(number);
-        let (mut found, errors) = Tree::read(&self.home);
-        found.0.retain(|path, _| *path == prefix || path.starts_with(&format!("{prefix}/")));
+        let own = self.home.join(&prefix);
+        // Only its own folder: in the others somebody may be at work.
+        let (inside, errors) = Tree::read(&own);
+        let mut found = Tree(inside.0.into_iter().map(|(path, thing)| (format!("{prefix}/{path}"), thing)).collect());
+        if own.is_dir() {
+            found.0.insert(prefix, Thing::Folder);
+        }
         let mut after = writer.tree.clone();
         after.apply(step);
         let (before, after_differs) = (writer.tree.differences(&found), after.differences(&found));
-        let errors: Vec<_> = errors.iter().filter(|error| error.starts_with(&format!("{prefix}/"))).collect();
         assert!(errors.is_empty(), "{errors:?}");
         if after_differs.is_empty() {
             writer.tree = after;

@@ -76,26 +76,6 @@ impl<'a> Applier<'a> {
     pub async fn apply(&self, change: &Change) -> Result<Outcome, Fault> {
         let path = &change.path.0;
         match change.op {
-            Operation::Put | Operation::Symlink => match self.find(path, change).await? {
-                Some(entry) => self.bring(path, entry).await,
-                None => Ok(Outcome::Done),
-            },
-            Operation::Link => match self.find(target_of(change)?, change).await? {
-                Some(entry) => self.bring(target_of(change)?, entry).await,
-                None => Ok(Outcome::Done),
-            },
-            Operation::Clean => match self.find(path, change).await? {
-                Some(entry) => self.bring_written(path, entry).await,
-                None => Ok(Outcome::Done),
-            },
-            Operation::Setattr => match self.find(path, change).await? {
-                Some(entry) => self.attributes(path, entry).await,
-                None => Ok(Outcome::Done),
-            },
-            Operation::Mkdir => match self.find(path, change).await? {
-                Some(entry) => self.make_folder(path, entry).await,
-                None => Ok(Outcome::Done),
-            },
             Operation::Remove => {
                 self.forget_below(path);
                 self.remove(path).await
@@ -115,6 +95,19 @@ impl<'a> Applier<'a> {
             }
             Operation::Dirty => self.doubt(path).await,
             Operation::Heartbeat | Operation::Mark => Ok(Outcome::Done),
+            Operation::Link => self.come(target_of(change)?, change).await,
+            _ => self.come(path, change).await,
+        }
+    }
+
+    /// Brings what a change has made or changed at a path, as it is now.
+    async fn come(&self, path: &[u8], change: &Change) -> Result<Outcome, Fault> {
+        let Some(entry) = self.find(path, change).await? else { return Ok(Outcome::Done) };
+        match change.op {
+            Operation::Clean => self.bring_written(path, entry).await,
+            Operation::Setattr => self.attributes(path, entry).await,
+            Operation::Mkdir => self.make_folder(path, entry).await,
+            _ => self.bring(path, entry).await,
         }
     }
 
