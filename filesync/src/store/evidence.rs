@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Held, Store, base_of};
+use super::{Held, Store, base_of, below};
 use crate::safety::{Memory, Missed, Reason, Verdict};
 use crate::tree::{Bases, Path};
 
@@ -94,6 +94,20 @@ impl Store {
     pub fn add_gone(&self, path: &[u8]) -> rusqlite::Result<()> {
         let mut add = self.db.prepare_cached("INSERT OR IGNORE INTO gone VALUES (?, ?)")?;
         add.execute(params![self.standby, path]).map(drop)
+    }
+
+    /// A folder was renamed: what is known to be gone of it would appear under its new name.
+    pub fn move_gone(&mut self, from: &[u8], to: &[u8]) -> rusqlite::Result<()> {
+        let (low, high) = below(from);
+        let moved: Vec<Path> = {
+            let sql = "SELECT path FROM gone WHERE standby = ? AND path > ? AND path < ?";
+            let mut inside = self.db.prepare_cached(sql)?;
+            inside.query_map(params![self.standby, low, high], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+        };
+        for path in &moved {
+            self.add_gone(&[to, path.get(from.len()..).unwrap_or_default()].concat())?;
+        }
+        self.settle_gone(&moved)
     }
 
     /// Forgets what was known to be gone when a pass began, but for what is still missing.

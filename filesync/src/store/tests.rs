@@ -137,6 +137,18 @@ fn what_is_known_to_be_gone_is_remembered_until_it_is_settled() {
 }
 
 #[test]
+fn what_is_known_to_be_gone_moves_along_with_its_folder() {
+    let mut fixture = fixture();
+    for path in ["a", "a/x", "a/deep/y", "a.b", "b"] {
+        fixture.store.add_gone(path.as_bytes()).unwrap();
+    }
+    fixture.store.move_gone(b"a", b"c").unwrap();
+    let told = fixture.store.begin_pass(1, 5).unwrap().1.told;
+    let expected = ["a", "a.b", "b", "c/deep/y", "c/x"].map(|path| path.as_bytes().to_vec());
+    assert_eq!(told.into_keys().collect::<Vec<Path>>(), expected);
+}
+
+#[test]
 fn what_was_told_last_is_remembered() {
     let fixture = fixture();
     assert!(!fixture.store.was_alarm().unwrap());

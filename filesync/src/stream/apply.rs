@@ -87,6 +87,7 @@ impl<'a> Applier<'a> {
             Operation::Rename => {
                 let to = target_of(change)?;
                 let renamed = self.rename(change, to).await?;
+                self.move_gone(path, to).await?;
                 if let Outcome::Large(..) = renamed {
                     return Ok(renamed);
                 }
@@ -169,12 +170,8 @@ impl<'a> Applier<'a> {
 
     /// What both sides agreed on. The ledger may still have something newer in its queue, unless it was flushed.
     async fn base(&self, path: &[u8]) -> Result<Option<Base>, Fault> {
-        let (store, path) = (self.store.clone(), path.to_vec());
-        blocking(move || {
-            let store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.base(&path).map_err(|error| Fault::Problem(format!("the store does not work: {error}")))
-        })
-        .await
+        let path = path.to_vec();
+        self.stored(move |store| store.base(&path)).await
     }
 
     /// As [`Applier::base`], with all that was done before.
@@ -301,15 +298,29 @@ impl<'a> Applier<'a> {
         Ok(Outcome::Done)
     }
 
+    /// What could not be made to go out of a folder has gone along with it.
+    async fn move_gone(&self, from: &[u8], to: &[u8]) -> Result<(), Fault> {
+        let (from, to) = (from.to_vec(), to.to_vec());
+        self.stored(move |store| store.move_gone(&from, &to)).await
+    }
+
+    async fn stored<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let store = self.store.clone();
+        blocking(move || {
+            let store = &mut store.lock().unwrap_or_else(PoisonError::into_inner);
+            work(store).map_err(|error| Fault::Problem(format!("the store does not work: {error}")))
+        })
+        .await
+    }
+
     /// The standby has not got what was removed: perhaps under another name, of which the change of name failed. When it
     /// appears, a pass knows that it is to go.
     async fn keep_gone(&self, path: &[u8]) -> Result<(), Fault> {
-        let (store, path) = (self.store.clone(), path.to_vec());
-        blocking(move || {
-            let store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.add_gone(&path).map_err(|error| Fault::Problem(format!("the store does not work: {error}")))
-        })
-        .await
+        let path = path.to_vec();
+        self.stored(move |store| store.add_gone(&path)).await
     }
 
     /// Only an empty folder goes: what the standby has in it is not for this change to remove.
