@@ -54,7 +54,8 @@ fn news(report: &Report, lag_max: Duration, was_alarm: bool) -> Option<Message> 
     let away_s = now_s().saturating_sub(report.since_s).max(0) as u64;
     let is_briefly_away = !report.connected && Duration::from_secs(away_s) <= lag_max;
     let wrong = report.alarm(lag_max).filter(|_| !is_briefly_away);
-    let is_well = wrong.is_none() && !is_briefly_away;
+    // A filesync that was just started knows nothing yet.
+    let is_well = wrong.is_none() && !is_briefly_away && (report.followed || report.settled_at_s.is_some());
     let (alarm, text) = match (wrong, was_alarm) {
         (Some(sentence), false) => (true, sentence),
         (None, true) if is_well => (false, format!("{}: well again", report.standby)),
@@ -83,7 +84,10 @@ impl Alarm {
         let mut failed = None;
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(message) = news(&self.board.report(), self.lag_max, was_alarm) else { continue };
+            let Some(message) = news(&self.board.report(), self.lag_max, was_alarm) else {
+                failed = None;
+                continue;
+            };
             match self.tell(&message, failed.is_some()).await {
                 Ok(()) => {
                     (was_alarm, failed) = (message.alarm, None);
@@ -130,15 +134,9 @@ mod tests {
     const MAX: Duration = Duration::from_secs(60);
 
     fn report(connected: bool, lag_s: u64, away_s: i64) -> Report {
-        let standby = "b:1".to_owned();
-        Report {
-            standby,
-            at_s: now_s(),
-            connected,
-            lag_ms: lag_s * 1000,
-            since_s: now_s() - away_s,
-            ..Report::default()
-        }
+        let (lag_ms, since_s) = (lag_s * 1000, now_s() - away_s);
+        let report = Report { standby: "b:1".into(), at_s: now_s(), connected, ..Report::default() };
+        Report { followed: connected, lag_ms, since_s, ..report }
     }
 
     #[test]
@@ -149,6 +147,8 @@ mod tests {
         assert_eq!(told(report(true, 61, 900), false), Some(true));
         assert_eq!(told(report(true, 61, 900), true), None);
         assert_eq!(told(report(true, 60, 900), true), Some(false));
+        let just_started = Report { followed: false, ..report(true, 3, 3) };
+        assert_eq!(told(just_started, true), None, "nothing is compared yet");
         let text = news(&report(true, 61, 900), MAX, false).unwrap().text;
         assert_eq!(text, "b:1: lags by 61 s, more than 60 s");
     }

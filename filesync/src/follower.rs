@@ -64,6 +64,8 @@ pub struct Follower {
     pub left: Left,
     /// In how many passes in a row a file has changed while it was sent.
     unsteady: Mutex<BTreeMap<Path, u32>>,
+    /// Whether the date can be believed; over all connections.
+    calendar: Mutex<Option<Calendar>>,
     /// Up to where the feed has told.
     pub heard: watch::Sender<Option<Position>>,
 }
@@ -102,6 +104,7 @@ impl Follower {
             pass_wanted: Notify::new(),
             left: Left::default(),
             unsteady: Mutex::default(),
+            calendar: Mutex::default(),
             heard: watch::Sender::new(None),
         })
     }
@@ -268,10 +271,6 @@ impl Follower {
 
     async fn passes(&self, courier: &Courier, lane: &Lane, said: &mut Option<(Instant, Failure)>) -> String {
         let mut housekept: Option<Instant> = None;
-        let mut calendar = match self.stored(|store, _| store.housekept_s()).await {
-            Ok(last_s) => Calendar::new(last_s),
-            Err(sentence) => return sentence,
-        };
         loop {
             let began = Instant::now();
             if let Err(sentence) = pass::run(self, courier, lane).await {
@@ -282,12 +281,12 @@ impl Follower {
             }
             if housekept.is_none_or(|at| at.elapsed() > HOUSEKEEPING_INTERVAL) {
                 housekept = Some(Instant::now());
-                let is_date_sure = calendar.is_sure(now_s(), Instant::now());
+                let is_date_sure = match self.is_date_sure().await {
+                    Ok(is_date_sure) => is_date_sure,
+                    Err(sentence) => return sentence,
+                };
                 if let Err(error) = housekeeping::run(courier, self.trash_days, is_date_sure, lane).await {
                     return error.to_string();
-                }
-                if let Err(sentence) = self.stored(|store, _| store.keep_housekept_s(now_s())).await {
-                    return sentence;
                 }
             }
             if let Err(error) = housekeeping::make_room(courier, lane).await {
@@ -306,6 +305,19 @@ impl Follower {
                 return "the connection was lost".into();
             }
         }
+    }
+
+    /// Whether the clock can be believed, which is remembered as long as it can.
+    async fn is_date_sure(&self) -> Result<bool, String> {
+        let last_s = self.stored(|store, _| store.housekept_s()).await?;
+        let is_sure = {
+            let mut calendar = self.calendar.lock().unwrap_or_else(PoisonError::into_inner);
+            calendar.get_or_insert_with(|| Calendar::new(last_s)).is_sure(now_s(), Instant::now())
+        };
+        if is_sure {
+            self.stored(|store, _| store.keep_housekept_s(now_s())).await?;
+        }
+        Ok(is_sure)
     }
 
     /// Makes sure that the data folder is the right one, or says why there is no pass. Tells the file system's id.

@@ -43,6 +43,9 @@ pub async fn make_room(courier: &Courier, lane: &Lane) -> Result<()> {
     clear_stage(courier, lane).await?;
     let (mut left, mut gone) = (REMOVALS_MAX, 0);
     'dates: for (date, _) in sorted(list(remote, b".pair/trash").await?) {
+        if date_of(&date).is_none() {
+            continue;
+        }
         let folder = join(b".pair/trash", &date);
         for (name, _) in sorted(list(remote, &folder).await?) {
             let path = join(&folder, &name);
@@ -166,9 +169,13 @@ async fn needed(courier: &Courier, under_way: BTreeSet<Path>) -> BTreeSet<Path> 
     names.await.unwrap_or_default()
 }
 
+fn date_of(name: &[u8]) -> Option<Date> {
+    std::str::from_utf8(name).ok()?.parse().ok()
+}
+
 /// Whether a folder of the trash is older than it is kept. A name that is no date is nobody's business.
 fn is_expired(name: &[u8], trash_days: u32, now: Timestamp) -> bool {
-    let Some(date) = std::str::from_utf8(name).ok().and_then(|name| name.parse::<Date>().ok()) else { return false };
+    let Some(date) = date_of(name) else { return false };
     let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
     date.checked_add(i64::from(trash_days).days()).is_ok_and(|until| until < today)
 }

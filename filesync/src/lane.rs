@@ -56,6 +56,10 @@ struct Jobs {
     problems: Vec<Problem>,
     /// How often in a row a file has changed while it was sent.
     unsteady: BTreeMap<Path, u32>,
+    /// Whether something that a pass has offered went without having arrived or being shown, since the last offer.
+    is_dropped: bool,
+    /// Paths that run, and are gone from there.
+    forgotten: BTreeSet<Path>,
     /// Who waits for a path: changes that the feed has told of.
     told: BTreeMap<Path, Vec<oneshot::Sender<Result<(), Fault>>>>,
 }
@@ -76,6 +80,8 @@ impl Lane {
     /// listed before, and must not be sent once more for that.
     pub fn offer(&self, found: BTreeMap<Path, Job>, began: Instant) {
         let mut jobs = self.jobs();
+        jobs.is_dropped = false;
+        jobs.unsteady.retain(|path, _| found.contains_key(path));
         let Jobs { waiting, running, finished, told, .. } = &mut *jobs;
         told.retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
         waiting.retain(|path, _| told.contains_key(path));
@@ -100,21 +106,25 @@ impl Lane {
         wait.await.unwrap_or(Err(Fault::Changed))
     }
 
-    /// Lets go of what waits at a path or below it: it is gone from there, or will be.
-    pub fn forget(&self, path: &[u8]) {
+    /// Lets go of what waits at a path, or below it too: it is gone from there, or will be.
+    pub fn forget(&self, path: &[u8], below_too: bool) {
         let mut jobs = self.jobs();
-        let Jobs { waiting, running, told, .. } = &mut *jobs;
-        let is_gone = |at: &Path| (at == path || is_below(at, path)) && !running.contains(at);
+        let is_it = |at: &Path| at == path || below_too && is_below(at, path);
+        let Jobs { waiting, running, told, is_dropped, forgotten, .. } = &mut *jobs;
+        let is_gone = |at: &Path| is_it(at) && !running.contains(at);
+        *is_dropped |= waiting.keys().any(|at| is_gone(at) && !told.contains_key(at));
         waiting.retain(|at, _| !is_gone(at));
         // Who waited hears by its being dropped, and looks again.
         told.retain(|at, _| !is_gone(at));
+        // What runs looks itself now and then, unless it has no connection.
+        forgotten.extend(running.iter().filter(|at| is_it(at)).cloned());
     }
 
     /// Whether there is something to do that a pass has offered, and that is no problem that is shown.
     pub fn works_for_passes(&self) -> bool {
         let jobs = self.jobs();
         let is_shown = |path: &Path| jobs.unsteady.get(path).is_some_and(|times| *times >= UNSTEADY_MAX);
-        jobs.waiting.keys().chain(&jobs.running).any(|path| !jobs.is_told(path) && !is_shown(path))
+        jobs.is_dropped || jobs.waiting.keys().chain(&jobs.running).any(|path| !jobs.is_told(path) && !is_shown(path))
     }
 
     /// The paths that wait or run.
@@ -147,8 +157,13 @@ impl Lane {
     fn retry(&self, path: Path, job: Job) {
         let mut jobs = self.jobs();
         jobs.running.remove(&path);
+        if jobs.forgotten.remove(&path) {
+            jobs.told.remove(&path);
+        }
         if jobs.is_told(&path) {
             jobs.waiting.entry(path).or_insert(job);
+        } else {
+            jobs.is_dropped = true;
         }
         self.offered.notify_waiters();
     }
@@ -156,6 +171,7 @@ impl Lane {
     fn finish(&self, path: Path, done: Result<(), Fault>) {
         let mut jobs = self.jobs();
         jobs.running.remove(&path);
+        jobs.forgotten.remove(&path);
         let is_pass_s = !jobs.is_told(&path);
         // One that came while this was under way is for a newer file.
         if !jobs.waiting.contains_key(&path) {
@@ -175,6 +191,8 @@ impl Lane {
                 *times += 1;
                 if *times >= UNSTEADY_MAX {
                     jobs.problems.push(Problem { path, sentence: UNSTEADY.into() });
+                } else if is_pass_s {
+                    jobs.is_dropped = true;
                 }
             }
             Err(fault) => jobs.problems.push(Problem { path, sentence: fault.in_words() }),
@@ -287,7 +305,9 @@ mod tests {
         lane.offer([(b"a.b".to_vec(), job(20))].into(), Instant::now());
         assert!(lane.works_for_passes());
         assert_eq!(lane.take(small).unwrap().0, b"a/y");
-        lane.forget(b"a");
+        lane.forget(b"a", false);
+        assert!(futures::poll!(&mut inside).is_pending());
+        lane.forget(b"a", true);
         assert!(matches!(inside.await, Err(Fault::Changed)));
         assert!(futures::poll!(&mut running).is_pending(), "it looks itself now and then");
         assert_eq!(lane.paths(), [b"a/y".to_vec(), b"a.b".to_vec()].into());

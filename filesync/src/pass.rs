@@ -21,7 +21,7 @@ use crate::status::now_s;
 use crate::store::Record;
 use crate::stream::Claims;
 use crate::trash::Trash;
-use crate::tree::{Entry, Kind, Path, Tree, below, meets, shown, upwards};
+use crate::tree::{Entry, Kind, Path, Tree, below, shown, upwards};
 
 mod problems;
 
@@ -73,15 +73,21 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     // A folder that came and went meanwhile is the feed's, if it has told of it.
     let is_told = |path: &Path| follower.claims.has_told_exactly(path);
     let complete = ours.blind.iter().chain(&theirs.blind).all(is_told);
-    let (bases, memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
+    // What cannot be listed is shown, and holds up nothing else.
+    let shown_blind = ours.problems.iter().chain(&their_problems).map(|problem| &problem.path).collect::<BTreeSet<_>>();
+    let is_known = ours.blind.iter().chain(&theirs.blind).all(|path| is_told(path) || shown_blind.contains(path));
+    let (bases, mut memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
     let gone = memory.told.clone();
     let (pass_number, link_times) = (memory.pass, courier.remote.lsetstat);
     let Listing { tree, blind, problems } = ours;
-    let (tree, plan) = blocking(move || {
+    let (tree, plan, still_there) = blocking(move || {
         let RemoteListing { image: remote, blind: remote_blind, .. } = theirs;
+        // Only what the standby has and this machine has not: then their number says whether it is all that would go.
+        memory.told.retain(|path, ()| remote.contains_key(path) && !tree.contains_key(path));
+        let still_there: BTreeSet<Path> = memory.told.keys().cloned().collect();
         let trees = Trees { observed: &tree, observed_blind: &blind, remote, remote_blind: &remote_blind, base: bases };
         let plan = plan(trees, link_times, |scene| safety::judge(scene, &memory));
-        Ok((tree, plan))
+        Ok((tree, plan, still_there))
     })
     .await
     .map_err(|_| "planning broke off".to_owned())?;
@@ -112,7 +118,7 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     let problems = [found.problems.clone(), unsteady].concat();
     problems::keep(follower, problems, found.undone.keys().chain(&plan.waiting), &left, lane).await?;
     done.map_err(|fault| fault.in_words())?;
-    let covered = complete && !is_open && !lane.works_for_passes();
+    let covered = is_known && !is_open && !lane.works_for_passes();
     // A socket in the data folder is a problem to be told, but nothing that is still to come.
     let settled = complete && found.undone.is_empty() && plan.waiting.is_empty() && lane.paths().is_empty();
     follower.board.passed(began, began_s, complete, settled);
@@ -126,8 +132,8 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     }
     let (pass_ms, entries) = (began.elapsed().as_millis() as u64, plan.entries);
     tracing::debug!(pass_ms, entries, complete, settled, "standby {}: pass done", follower.name());
-    // A removal takes more than one pass.
-    let over: Vec<Path> = gone.into_keys().filter(|path| !meets(&plan.verdict.missed, path)).collect();
+    // A removal takes more than one pass, and what is not there may appear until all is done.
+    let over: Vec<Path> = gone.into_keys().filter(|path| covered && !still_there.contains(path)).collect();
     follower.left.settle(&left);
     follower
         .stored(move |store, _| {
@@ -224,7 +230,17 @@ impl Pass<'_> {
     /// Does a step and notes how it went. Only a lost connection is an error.
     async fn try_step(&self, step: &Step) -> Result<(), Fault> {
         let path = path_of(step);
-        if self.is_held_up(step) {
+        if let Some(why) = self.held_up_by(step) {
+            if needs_doing(step) {
+                let undone = match why {
+                    // It stands for all that it holds up.
+                    Undone::Shown => Undone::Shown,
+                    _ if self.claims.has_told_exactly(path) => Undone::Fed,
+                    _ => Undone::Open,
+                };
+                let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.undone.entry(path.clone()).or_insert(undone);
+            }
             return Ok(());
         }
         let claim = if self.is_at_folder(step) { self.claims.step_at_folder(path) } else { self.claims.step(path) };
@@ -247,7 +263,7 @@ impl Pass<'_> {
                 found.problems.push(Problem { path: path.clone(), sentence: fault.in_words() });
                 Undone::Shown
             }
-            None if !is_change(step) || self.claims.has_told_exactly(path) => Undone::Fed,
+            None if !needs_doing(step) || self.claims.has_told_exactly(path) => Undone::Fed,
             None => Undone::Open,
         };
         found.undone.insert(path.clone(), undone);
@@ -275,20 +291,18 @@ impl Pass<'_> {
         self.is_told && is_change(step) && !is_large
     }
 
-    /// Whether a step that must come before this one was not done.
-    fn is_held_up(&self, step: &Step) -> bool {
+    /// Why a step that must come before this one was not done, if there is such a step.
+    fn held_up_by(&self, step: &Step) -> Option<Undone> {
         let undone = &self.found.lock().unwrap_or_else(PoisonError::into_inner).undone;
         let path = path_of(step);
         if undone.is_empty() {
-            return false;
+            return None;
         }
-        match step {
-            // Then something else may stand under the old name.
-            Step::Rename { from, .. } if undone.contains_key(from) => true,
-            // What was to be renamed out of it is still there.
-            Step::Trash { .. } if below(undone, path).next().is_some() => true,
-            _ => upwards(path).any(|above| undone.contains_key(above)),
-        }
+        // Something else may stand under the old name.
+        let old_name = if let Step::Rename { from, .. } = step { undone.get(from) } else { None };
+        // What was to be renamed out of it is still there.
+        let inside = if let Step::Trash { .. } = step { below(undone, path).next().map(|(_, why)| why) } else { None };
+        old_name.or(inside).or_else(|| upwards(path).find_map(|above| undone.get(above))).copied()
     }
 
     async fn step(&self, step: &Step) -> Result<(), Fault> {
@@ -348,6 +362,11 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether without a step the standby would lack something, or might.
+fn needs_doing(step: &Step) -> bool {
+    is_change(step) || matches!(step, Step::Verify { .. })
 }
 
 /// Whether a step makes good a change, and not only what a change leaves behind.

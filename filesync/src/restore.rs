@@ -47,12 +47,13 @@ pub async fn versions(remote: &Remote, path: Option<&[u8]>) -> anyhow::Result<Ve
     let mut runs = Vec::new();
     for (date, _) in remote.folders(TRASH).await? {
         for (run, _) in remote.folders(&join(TRASH, &date)).await? {
-            runs.push(join(&date, &run));
+            // Ours are plain text; others are nobody's business.
+            runs.extend(String::from_utf8(join(&date, &run)));
         }
     }
     runs.sort_unstable_by(|one, other| other.cmp(one));
     for run in runs {
-        let top = join(TRASH, &run);
+        let top = join(TRASH, run.as_bytes());
         let image = match path {
             Some(path) => below(remote, &join(&top, path)).await?,
             None => remote.list_below(&top).await?.image,
@@ -60,7 +61,7 @@ pub async fn versions(remote: &Remote, path: Option<&[u8]>) -> anyhow::Result<Ve
         for (at, seen) in image {
             let Some(path) = at.strip_prefix(top.as_slice()).and_then(|rest| rest.strip_prefix(b"/")) else { continue };
             found.push(Version {
-                version: String::from_utf8_lossy(&run).into_owned(),
+                version: run.clone(),
                 shown: shown(path),
                 kind: crate::verify::kind(seen.kind),
                 bytes: seen.size,
@@ -91,7 +92,10 @@ pub async fn bring_back(
 ) -> anyhow::Result<PathBuf> {
     let target = to.join(OsStr::from_bytes(name(path)));
     anyhow::ensure!(!target.exists(), "{} is there already: restore into another folder", target.display());
-    for version in versions {
+    // Links last: nothing is made through one.
+    let (links, others): (Vec<&Version>, Vec<&Version>) =
+        versions.iter().partition(|version| version.seen.kind == Kind::Link);
+    for version in others.into_iter().chain(links) {
         let inside = version.path.get(path.len()..).unwrap_or_default();
         let inside = inside.strip_prefix(b"/").unwrap_or(inside);
         let target = if inside.is_empty() { target.clone() } else { target.join(OsStr::from_bytes(inside)) };

@@ -40,7 +40,7 @@ const ACKNOWLEDGE: Duration = Duration::from_millis(100);
 /// How long a feed that cannot be had is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long it may stay unknown where something is that was told of.
-const GONE_MAX: Duration = Duration::from_secs(1);
+const GONE_MAX: Duration = Duration::from_secs(2);
 /// A feed that says nothing for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -153,10 +153,6 @@ impl Context<'_> {
                     large.push(self.bring_large(record, tries, path, job));
                 }
                 (_, _, Err(Fault::Lost(error))) => break End::Standby(error.to_string()),
-                (record, _, Ok(Outcome::Compare)) => {
-                    self.compare(progress);
-                    self.finish(&record, None, progress).await;
-                }
                 (record, _, outcome) => self.finish(&record, outcome.err(), progress).await,
             }
         };
@@ -180,8 +176,15 @@ impl Context<'_> {
                 }
                 let (seq, age, paths) = (record.seq, age_of(record.time_ms), paths_of(&record));
                 // A large file that still waits there must not hold this up: who waits for it looks again.
-                paths.iter().for_each(|path| self.lane.forget(path));
-                progress.told.insert(seq, Arc::new(self.follower.claims.tell(paths)));
+                match record.op {
+                    Operation::Rename | Operation::Remove | Operation::Rmdir => {
+                        paths.iter().for_each(|path| self.lane.forget(path, true));
+                    }
+                    Operation::Put | Operation::Link => paths.iter().for_each(|path| self.lane.forget(path, false)),
+                    _ => {}
+                }
+                let is_alone = matches!(record.op, Operation::Mkdir | Operation::Setattr);
+                progress.told.insert(seq, Arc::new(self.follower.claims.tell(paths, is_alone)));
                 for void in progress.queue.admit(*record, age) {
                     progress.told.remove(&void);
                 }
@@ -228,7 +231,7 @@ impl Context<'_> {
         // Only what waits in the lane is let go of there, so it is looked for again once it does.
         let look_again = async {
             if let Ok(None) = self.applier.look(&path).await {
-                self.lane.forget(&path);
+                self.lane.forget(&path, false);
             }
         };
         let (brought, ()) = futures::join!(self.lane.bring(path.clone(), job), look_again);
@@ -267,7 +270,7 @@ impl Context<'_> {
 
     /// Keeps how far the standby is, then tells the feed.
     async fn acknowledge(&self, subscription: &mut Subscription, progress: &mut Progress) -> Result<(), End> {
-        if self.applier.forget_gone(GONE_MAX, progress.queue.len() == 0) {
+        if self.applier.forget_gone(GONE_MAX) || self.applier.take_unsure() {
             // Some other hand has moved or removed what was uploaded: nobody tells where it is.
             self.compare(progress);
         }
@@ -277,7 +280,8 @@ impl Context<'_> {
             }
             progress.needs_pass_after = None;
         }
-        let seq = progress.queue.done();
+        // What is not where it was told to be is not on the standby yet.
+        let seq = progress.queue.done().min(self.applier.known_before());
         if seq <= progress.acknowledged {
             return Ok(());
         }

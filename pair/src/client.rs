@@ -5,7 +5,7 @@
 //! [`ClientError::Lost`] only the caller knows.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -110,6 +110,11 @@ struct Inner {
     write_bytes_max: usize,
     /// What must live as long as the connection.
     _below: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// Whether a server's word can be the name of something in a folder.
+fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
 impl Client {
@@ -219,7 +224,9 @@ impl Client {
         };
         self.close(handle).await?;
         read?;
-        names.retain(|name| name.name != b"." && name.name != b"..");
+        // What is no name would lead elsewhere; what is there twice would be two things under one path.
+        let mut known = HashSet::new();
+        names.retain(|name| is_name(&name.name) && known.insert(name.name.clone()));
         Ok(names)
     }
 

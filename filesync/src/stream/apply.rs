@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,6 @@ pub enum Outcome {
     Done,
     /// A large file is to be brought on its own way.
     Large(Path, Job),
-    /// Done as far as can be told; whether all is right only a pass knows.
-    Compare,
 }
 
 /// Brings changes to one standby.
@@ -40,11 +39,14 @@ pub struct Applier<'a> {
     /// Paths at which what a change told of was not found any more, and since when: it has been renamed or removed, of which
     /// a later change tells.
     gone: Mutex<BTreeMap<Path, Gone>>,
+    /// Whether only a pass knows that all is right.
+    is_unsure: AtomicBool,
 }
 
 /// Something that was not where a change told of it.
 struct Gone {
     since: Instant,
+    seq: u64,
     inode: Option<u64>,
 }
 
@@ -57,7 +59,7 @@ const TRASH_SPAN: Duration = Duration::from_secs(600);
 impl<'a> Applier<'a> {
     /// What brings changes over a connection.
     pub fn new(courier: &'a Courier, store: Arc<Mutex<Store>>) -> Applier<'a> {
-        Applier { courier, store, trash: Mutex::default(), gone: Mutex::default() }
+        Applier { courier, store, trash: Mutex::default(), gone: Mutex::default(), is_unsure: AtomicBool::new(false) }
     }
 
     fn trash(&self) -> Arc<Trash> {
@@ -91,8 +93,7 @@ impl<'a> Applier<'a> {
                 if let Outcome::Large(..) = renamed {
                     return Ok(renamed);
                 }
-                let found = self.find_again(path, to).await?;
-                Ok(if found == Outcome::Done { renamed } else { found })
+                self.find_again(change, to).await
             }
             Operation::Dirty => self.doubt(path).await,
             Operation::Heartbeat | Operation::Mark => Ok(Outcome::Done),
@@ -116,11 +117,20 @@ impl<'a> Applier<'a> {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what is gone if it is too much, or if all changes are over and nobody has told for so long where it is; tells
-    /// whether there was any.
-    pub fn forget_gone(&self, age: Duration, is_idle: bool) -> bool {
+    /// The last change before all that is gone and of which nobody has told where it is.
+    pub fn known_before(&self) -> u64 {
+        self.gone().values().map(|gone| gone.seq.saturating_sub(1)).min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether something was done of which only a pass knows that all is right; asked once.
+    pub fn take_unsure(&self) -> bool {
+        self.is_unsure.swap(false, Ordering::Relaxed)
+    }
+
+    /// Forgets what is gone if it is too much, or if nobody has told for so long where it is; tells whether there was any.
+    pub fn forget_gone(&self, age: Duration) -> bool {
         let mut gone = self.gone();
-        let is_old = is_idle && gone.values().any(|gone| gone.since.elapsed() > age);
+        let is_old = gone.values().any(|gone| gone.since.elapsed() > age);
         if is_old || gone.len() > GONE_PATHS_MAX {
             gone.clear();
             return true;
@@ -128,8 +138,9 @@ impl<'a> Applier<'a> {
         false
     }
 
-    fn note_gone(&self, path: &[u8], inode: Option<u64>) {
-        self.gone().insert(path.to_vec(), Gone { since: Instant::now(), inode });
+    fn note_gone(&self, path: &[u8], change: &Change) {
+        let gone = Gone { since: Instant::now(), seq: change.seq, inode: change.inode };
+        self.gone().insert(path.to_vec(), gone);
     }
 
     /// It is known what has become of a path, and of what was below it.
@@ -143,7 +154,7 @@ impl<'a> Applier<'a> {
         let found = self.look(path).await?.filter(is_it);
         match found {
             Some(_) => drop(self.gone().remove(path)),
-            None => self.note_gone(path, change.inode),
+            None => self.note_gone(path, change),
         }
         Ok(found)
     }

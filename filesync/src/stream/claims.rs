@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::tree::{Path, meets, upwards};
+use crate::tree::{Path, below, meets, upwards};
 
 /// Paths that are remembered at most; past it a pass leaves everything to the feed.
 const TOLD_MAX: usize = 200_000;
@@ -25,8 +25,8 @@ pub struct Claims {
 struct State {
     /// Paths of the feed's changes that are not over, and how many concern each.
     under_way: BTreeMap<Path, usize>,
-    /// Paths that the feed has told of since the last pass began.
-    told: BTreeMap<Path, ()>,
+    /// Paths that the feed has told of since the last pass began, and whether what is in them is concerned too.
+    told: BTreeMap<Path, bool>,
     /// Whether there were too many of them.
     is_all_told: bool,
     /// Paths of the pass's steps that are under way.
@@ -54,6 +54,11 @@ fn release(paths: &mut BTreeMap<Path, usize>, path: &[u8]) {
     }
 }
 
+/// Whether the feed has told of a path, or of a folder above it with what is in it.
+fn is_told(told: &BTreeMap<Path, bool>, path: &[u8]) -> bool {
+    told.contains_key(path) || upwards(path).any(|above| told.get(above) == Some(&true))
+}
+
 impl Claims {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -62,19 +67,21 @@ impl Claims {
     /// A pass begins: what it is about to list may lack only what is not over yet.
     pub fn begin_pass(&self) {
         let mut state = self.state();
-        state.told = state.under_way.keys().map(|path| (path.clone(), ())).collect();
+        state.told = state.under_way.keys().map(|path| (path.clone(), true)).collect();
         state.is_all_told = false;
     }
 
     /// Lets a pass do a step at a path, unless that is the feed's.
     pub fn step(self: &Arc<Self>, path: &[u8]) -> Option<Step> {
-        self.begin(path, |state| state.is_all_told || meets(&state.told, path))
+        self.begin(path, |state| {
+            state.is_all_told || is_told(&state.told, path) || below(&state.told, path).next().is_some()
+        })
     }
 
     /// Lets a pass do something to a folder that does nothing to what is in it: then what the feed has told of in there does
     /// not matter. Else no pass could make a folder into which somebody writes all the time.
     pub fn step_at_folder(self: &Arc<Self>, path: &[u8]) -> Option<Step> {
-        self.begin(path, |state| state.is_all_told || upwards(path).any(|above| state.told.contains_key(above)))
+        self.begin(path, |state| state.is_all_told || is_told(&state.told, path))
     }
 
     fn begin(self: &Arc<Self>, path: &[u8], is_refused: impl FnOnce(&State) -> bool) -> Option<Step> {
@@ -88,8 +95,7 @@ impl Claims {
 
     /// Whether the feed has told of this very path since the last pass began.
     pub fn has_told_exactly(&self, path: &[u8]) -> bool {
-        let state = self.state();
-        state.is_all_told || state.told.contains_key(path)
+        self.state().told.contains_key(path)
     }
 
     /// Lets somebody work at a path unless a change of the feed is under way there: for what looks itself whether the volume
@@ -98,15 +104,17 @@ impl Claims {
         self.begin(path, |state| meets(&state.under_way, path))
     }
 
-    /// The feed has told of a change: from now on its paths are no pass's.
-    pub fn tell(self: &Arc<Self>, paths: Vec<Path>) -> Told {
+    /// The feed has told of a change: from now on its paths are no pass's, nor is what is in them, unless the change is one of
+    /// a folder alone.
+    pub fn tell(self: &Arc<Self>, paths: Vec<Path>, is_alone: bool) -> Told {
         let mut state = self.state();
         if state.told.len() > TOLD_MAX {
             state.told.clear();
             state.is_all_told = true;
         }
         for path in &paths {
-            state.told.insert(path.clone(), ());
+            let concerns_inside = state.told.entry(path.clone()).or_default();
+            *concerns_inside |= !is_alone;
             *state.under_way.entry(path.clone()).or_default() += 1;
         }
         Told { claims: self.clone(), paths }
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn a_pass_leaves_to_the_feed_what_was_told_since_it_began() {
         let claims = Arc::new(Claims::default());
-        let told = claims.tell(vec![b"a/b".to_vec()]);
+        let told = claims.tell(vec![b"a/b".to_vec()], false);
         assert!(["a", "a/b", "a/b/c"].iter().all(|path| claims.step(path.as_bytes()).is_none()));
         assert!(["a/c", "a.b", "b"].iter().all(|path| claims.step(path.as_bytes()).is_some()));
         claims.begin_pass();
@@ -168,12 +176,12 @@ mod tests {
     #[tokio::test]
     async fn what_looks_itself_is_refused_only_what_is_under_way() {
         let claims = Arc::new(Claims::default());
-        let told = claims.tell(vec![b"a".to_vec()]);
+        let told = claims.tell(vec![b"a".to_vec()], false);
         assert!(claims.quiet(b"a/b").is_none());
         drop(told);
         let step = claims.quiet(b"a/b").unwrap();
         assert!(claims.step(b"a/b").is_none(), "the pass has seen it as it was before");
-        let told = claims.tell(vec![b"a".to_vec()]);
+        let told = claims.tell(vec![b"a".to_vec()], false);
         let mut alone = Box::pin(told.alone());
         assert!(futures::poll!(&mut alone).is_pending());
         drop(step);
@@ -183,7 +191,9 @@ mod tests {
     #[test]
     fn a_folder_can_be_made_while_the_feed_tells_of_what_comes_into_it() {
         let claims = Arc::new(Claims::default());
-        let _told = claims.tell(vec![b"a/b/x".to_vec()]);
+        let _told = claims.tell(vec![b"a/b/x".to_vec()], false);
+        let _alone = claims.tell(vec![b"d".to_vec()], true);
+        assert!(claims.step(b"d/x").is_some() && claims.step(b"d").is_none() && claims.step_at_folder(b"d").is_none());
         assert!(claims.step(b"a/b").is_none());
         assert!(claims.step_at_folder(b"a/b").is_some() && claims.step_at_folder(b"a").is_some());
         assert!(claims.step_at_folder(b"a/b/x").is_none() && claims.step_at_folder(b"a/b/x/y").is_none());
@@ -194,7 +204,7 @@ mod tests {
     fn too_many_paths_are_all_the_feeds() {
         let claims = Arc::new(Claims::default());
         for number in 0..TOLD_MAX + 2 {
-            drop(claims.tell(vec![number.to_string().into_bytes()]));
+            drop(claims.tell(vec![number.to_string().into_bytes()], false));
         }
         assert!(claims.step(b"other").is_none() && claims.state().told.len() < 10);
         claims.begin_pass();
@@ -205,7 +215,7 @@ mod tests {
     async fn the_feed_waits_for_a_step_that_is_under_way() {
         let claims = Arc::new(Claims::default());
         let step = claims.step(b"a/b").unwrap();
-        let told = claims.tell(vec![b"a".to_vec()]);
+        let told = claims.tell(vec![b"a".to_vec()], false);
         let mut alone = Box::pin(told.alone());
         assert!(futures::poll!(&mut alone).is_pending());
         assert!(claims.step(b"a/b").is_none(), "no other begins");

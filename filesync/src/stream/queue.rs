@@ -79,8 +79,10 @@ impl Queue {
         let waits_for_what_is_inside = !matches!(record.op, Operation::Mkdir | Operation::Setattr);
         let concerning = |path| self.concerning(path, waits_for_what_is_inside);
         let mut earlier: BTreeSet<u64> = paths.iter().flat_map(concerning).collect();
-        let mut void = Vec::new();
+        let (mut void, now) = (Vec::new(), Instant::now());
+        let mut happened = now.checked_sub(age).unwrap_or(now);
         while let Some(last) = earlier.last().copied().filter(|last| self.is_void(*last, &record)) {
+            happened = self.waiting.get(&last).map_or(happened, |waiting| happened.min(waiting.happened));
             earlier.remove(&last);
             self.ready.remove(&last);
             self.finish(last);
@@ -99,8 +101,6 @@ impl Queue {
         }
         let (files, bytes) = content_of(&record);
         (self.files, self.bytes) = (self.files + files, self.bytes.saturating_add(bytes));
-        let now = Instant::now();
-        let happened = now.checked_sub(age).unwrap_or(now);
         self.waiting.insert(seq, Waiting { record, happened, blockers: earlier.len(), blocked: Vec::new() });
         void
     }

@@ -153,3 +153,11 @@ async fn a_server_that_breaks_the_protocol_is_an_error_and_no_panic() {
     .await;
     assert!(bare_status.lstat(b"/").await.unwrap_err().is_missing());
 }
+
+#[test]
+fn what_leads_elsewhere_is_no_name() {
+    let wrong: [&[u8]; 7] = [b"", b".", b"..", b"a/b", b"../x", b"/etc", b"a\0"];
+    assert!(wrong.iter().all(|name| !is_name(name)));
+    let right: [&[u8]; 4] = [b"..a", b"...", b"\xff\n", b" "];
+    assert!(right.iter().all(|name| is_name(name)));
+}

@@ -1,5 +1,7 @@
 //! Renames on the standby: of what it has, of what it has not got yet, and what came into a folder just before.
 
+use std::sync::atomic::Ordering;
+
 use pair::record::Record as Change;
 
 use super::{Applier, Outcome};
@@ -85,7 +87,8 @@ impl Applier<'_> {
             remote.client.rmdir(&remote.at(&folder)).await?;
         }
         self.courier.ledger.record(Record::Forget(from.to_vec())).await;
-        Ok(Outcome::Compare)
+        self.is_unsure.store(true, Ordering::Relaxed);
+        Ok(Outcome::Done)
     }
 
     /// A rename of something that the standby has not got as it was: it is brought under its new name.
@@ -97,7 +100,7 @@ impl Applier<'_> {
         let was_gone = self.gone().contains_key(from);
         match self.look(to).await?.filter(is_it) {
             // It moved on, or is gone: a later change tells.
-            None => self.note_gone(to, change.inode),
+            None => self.note_gone(to, change),
             // Made here, and renamed before it could be made there: then it is made now, with what has come into it.
             Some(entry) if entry.kind == Kind::Folder && was_gone => drop(self.make_folder(to, entry).await?),
             // With all that is in it it is for a pass.
@@ -119,10 +122,14 @@ impl Applier<'_> {
     }
 
     /// After a rename: what was not found below the old name, because it was renamed already, is looked for below the new one.
-    pub(super) async fn find_again(&self, from: &[u8], to: &[u8]) -> Result<Outcome, Fault> {
+    pub(super) async fn find_again(&self, change: &Change, to: &[u8]) -> Result<Outcome, Fault> {
         let waiting: Vec<(Path, Option<u64>)> = {
             let mut gone = self.gone();
-            move_all(&mut gone, from, to);
+            if gone.get(to).is_some_and(|gone| gone.inode != change.inode) {
+                // What had the name before was replaced by this.
+                gone.remove(to);
+            }
+            move_all(&mut gone, &change.path.0, to);
             let there = gone.iter().filter(|(path, _)| *path == to || is_below(path, to));
             there.map(|(path, gone)| (path.clone(), gone.inode)).collect()
         };
