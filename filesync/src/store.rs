@@ -138,6 +138,7 @@ impl Store {
                 Record::Forget(path) => forget(&tx, id, path)?,
                 Record::Move(from, to) => {
                     forget(&tx, id, to)?;
+                    evidence::move_gone(&tx, id, from, to)?;
                     let mut inside = tx.prepare_cached(
                         "SELECT path FROM base WHERE standby = ?1 AND (path = ?2 OR (path > ?3 AND path < ?4))",
                     )?;

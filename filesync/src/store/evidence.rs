@@ -1,6 +1,6 @@
 //! What passes remember of each other: what was missing, what is held, what is known to be gone.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::{Held, Store, base_of, below};
 use crate::safety::{Memory, Missed, Reason, Verdict};
@@ -97,17 +97,8 @@ impl Store {
     }
 
     /// A folder was renamed: what is known to be gone of it would appear under its new name.
-    pub fn move_gone(&mut self, from: &[u8], to: &[u8]) -> rusqlite::Result<()> {
-        let (low, high) = below(from);
-        let moved: Vec<Path> = {
-            let sql = "SELECT path FROM gone WHERE standby = ? AND path > ? AND path < ?";
-            let mut inside = self.db.prepare_cached(sql)?;
-            inside.query_map(params![self.standby, low, high], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
-        };
-        for path in &moved {
-            self.add_gone(&[to, path.get(from.len()..).unwrap_or_default()].concat())?;
-        }
-        self.settle_gone(&moved)
+    pub fn move_gone(&self, from: &[u8], to: &[u8]) -> rusqlite::Result<()> {
+        move_gone(&self.db, self.standby, from, to)
     }
 
     /// Forgets what was known to be gone when a pass began, but for what is still missing.
@@ -130,4 +121,19 @@ impl Store {
         })?;
         held.collect()
     }
+}
+
+/// As [`Store::move_gone`], within a transaction.
+pub(super) fn move_gone(db: &Connection, standby: i64, from: &[u8], to: &[u8]) -> rusqlite::Result<()> {
+    let (low, high) = below(from);
+    let sql = "SELECT path FROM gone WHERE standby = ? AND path > ? AND path < ?";
+    let mut inside = db.prepare_cached(sql)?;
+    let moved: Vec<Path> =
+        inside.query_map(params![standby, low, high], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for path in moved {
+        let new = [to, path.get(from.len()..).unwrap_or_default()].concat();
+        let sql = "UPDATE OR REPLACE gone SET path = ? WHERE standby = ? AND path = ?";
+        db.prepare_cached(sql)?.execute(params![new, standby, path])?;
+    }
+    Ok(())
 }

@@ -146,6 +146,10 @@ fn what_is_known_to_be_gone_moves_along_with_its_folder() {
     let told = fixture.store.begin_pass(1, 5).unwrap().1.told;
     let expected = ["a", "a.b", "b", "c/deep/y", "c/x"].map(|path| path.as_bytes().to_vec());
     assert_eq!(told.into_keys().collect::<Vec<Path>>(), expected);
+    // A pass renames too.
+    fixture.store.record(&[Record::Move(b"c".to_vec(), b"d".to_vec())], 1).unwrap();
+    let told = fixture.store.begin_pass(1, 5).unwrap().1.told;
+    assert!(told.contains_key(&b"d/x"[..]) && !told.contains_key(&b"c/x"[..]));
 }
 
 #[test]
