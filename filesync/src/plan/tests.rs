@@ -515,7 +515,7 @@ fn drift(standby: &mut Standby, moves: &[Move]) {
 
 /// Cases of each property: enough for every day, or as many as `PROPTEST_CASES` says.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3000)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(34_000)
 }
 
 proptest! {

@@ -64,11 +64,21 @@ impl Applier<'_> {
         Ok(self.trash().rename_over(remote, from, to).await?)
     }
 
-    /// A folder gets a name that a folder of the standby has. Here nothing can have had it that was not empty: a pass was
-    /// earlier, and has made it with what is in it now. What it has not got comes from the old folder; the rest of that is
-    /// kept in the trash.
+    /// A folder of which it is not sure that it is what was renamed gets its new name. If a folder of the standby has that,
+    /// a pass was earlier, and has made it with what is in it now: here nothing can have had the name that was not empty. What
+    /// it has not got comes from the old folder; the rest of that is kept in the trash.
     async fn merge(&self, from: &[u8], to: &[u8]) -> Result<Outcome, Fault> {
         let remote = &self.courier.remote;
+        self.is_unsure.store(true, Ordering::Relaxed);
+        match self.courier.rename(from, to).await? {
+            Renamed::Done => {
+                self.courier.ledger.record(Record::Move(from.to_vec(), to.to_vec())).await;
+                return Ok(Outcome::Done);
+            }
+            Renamed::Taken(there) if there.kind == Kind::Folder => {}
+            // A folder above it is missing, or something else has the name: a pass sees to it.
+            Renamed::Taken(_) | Renamed::Missing => return Ok(Outcome::Done),
+        }
         let (mut open, mut emptied) = (vec![(from.to_vec(), to.to_vec())], Vec::new());
         while let Some((from, to)) = open.pop() {
             for (name, seen) in remote.list_folder(&from).await? {
@@ -87,7 +97,6 @@ impl Applier<'_> {
             remote.client.rmdir(&remote.at(&folder)).await?;
         }
         self.courier.ledger.record(Record::Forget(from.to_vec())).await;
-        self.is_unsure.store(true, Ordering::Relaxed);
         Ok(Outcome::Done)
     }
 
