@@ -15,7 +15,7 @@ use pair::wire::{Attrs, open_flag};
 use crate::fault::{Fault, blocking};
 use crate::ledger::Ledger;
 use crate::remote::{Grade, Remote};
-use crate::source::{Source, entry_of_file, read_at};
+use crate::source::{Source, entry_of_file, hash_of_file, read_at};
 use crate::stage::Stages;
 use crate::status::Board;
 use crate::store::Record;
@@ -337,16 +337,8 @@ async fn hash_of(opened: &Opened, length: u64) -> Result<blake3::Hash, Fault> {
         if let Some(content) = content {
             return Ok(blake3::hash(&content));
         }
-        let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
-        while offset < length {
-            let part = read_at(&file, offset, CHUNK_BYTES.min(length - offset) as usize)?;
-            if part.is_empty() {
-                return Err(Fault::Changed);
-            }
-            hasher.update(&part);
-            offset += part.len() as u64;
-        }
-        Ok(hasher.finalize())
+        let (hash, count) = hash_of_file(&file, length)?;
+        if count < length { Err(Fault::Changed) } else { Ok(hash) }
     })
     .await
 }

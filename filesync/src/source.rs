@@ -19,6 +19,9 @@ use crate::tree::{Entry, Kind, PERMISSIONS};
 /// How often an open is tried again that a rename elsewhere in the tree disturbed.
 const DISTURBED_MAX: usize = 16;
 
+/// How much is read at a time for a hash, in bytes.
+const HASHED_BYTES: u64 = 1 << 20;
+
 /// The data folder.
 #[derive(Debug)]
 pub struct Source {
@@ -107,6 +110,20 @@ fn entry_of(stat: &Statx) -> Option<Entry> {
         ino: stat.stx_ino,
         target: Box::default(),
     })
+}
+
+/// The hash of the first `length` bytes of a file, and how many there were.
+pub fn hash_of_file(file: &File, length: u64) -> io::Result<(blake3::Hash, u64)> {
+    let (mut hasher, mut count) = (blake3::Hasher::new(), 0);
+    while count < length {
+        let part = read_at(file, count, HASHED_BYTES.min(length - count) as usize)?;
+        if part.is_empty() {
+            break;
+        }
+        hasher.update(&part);
+        count += part.len() as u64;
+    }
+    Ok((hasher.finalize(), count))
 }
 
 /// Reads up to `length` bytes at an offset; fewer only at the end of the file.

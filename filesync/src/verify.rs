@@ -15,13 +15,11 @@ use serde::Serialize;
 use crate::fault::{Fault, blocking};
 use crate::listing::{self, Problem};
 use crate::remote::{Grade, Remote};
-use crate::source::{Source, read_at};
+use crate::source::{Source, hash_of_file};
 use crate::tree::{Entry, Kind, Path, Seen, shown};
 
 /// Paths looked at at the same time.
 const LOOKS_MAX: usize = 16;
-/// How much is read from the disk at a time, in bytes.
-const READ_BYTES: u64 = 1 << 20;
 /// From one look at what differed to the next.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -155,7 +153,7 @@ impl Verifier<'_> {
 
     async fn contents(&self, path: &Path, size: u64) -> Result<Look, ClientError> {
         let (source, at) = (self.source.clone(), path.clone());
-        let ours = blocking(move || hash(&source, &at));
+        let ours = blocking(move || Ok(hash_of_file(&source.open_file(&at)?, u64::MAX)?));
         let (ours, theirs) = futures::join!(ours, self.remote.digest(path, size));
         Ok(match (ours, theirs) {
             (_, Err(error)) if error.is_lost() => return Err(error),
@@ -197,19 +195,5 @@ pub fn kind(kind: Kind) -> &'static str {
         Kind::File => "file",
         Kind::Folder => "folder",
         Kind::Link => "link",
-    }
-}
-
-/// The hash of a whole file here, and its length.
-fn hash(source: &Source, path: &[u8]) -> Result<(blake3::Hash, u64), Fault> {
-    let file = source.open_file(path)?;
-    let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
-    loop {
-        let part = read_at(&file, length, READ_BYTES as usize)?;
-        if part.is_empty() {
-            return Ok((hasher.finalize(), length));
-        }
-        hasher.update(&part);
-        length += part.len() as u64;
     }
 }

@@ -9,6 +9,7 @@ mod cut;
 mod link;
 pub mod load;
 mod machine;
+pub mod measure;
 mod mirror;
 mod openssh;
 mod pair_of_machines;

@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use tests::measure::{content, median};
 use tests::{Machine, OpenSsh, Sftp, make_key};
 
 /// Each workload is run this often on each server.
@@ -101,15 +102,8 @@ fn measure(name: &str, clients: usize, batch: &str, servers: &[Server], folder: 
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn make_files(folder: &Path) {
     std::fs::create_dir_all(folder.join("small")).expect("a folder");
-    let word = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
-    let content = |bytes: usize| -> Vec<u8> { (0..bytes as u64 / 8).flat_map(word).collect() };
     std::fs::write(folder.join("large"), content(LARGE_BYTES)).expect("a file");
     std::fs::write(folder.join("medium"), content(16 * 1024 * 1024)).expect("a file");
     std::fs::create_dir(folder.join("few")).expect("a folder");

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tests::measure::{content, median};
 use tests::{Machine, Mirror, OpenSsh, Sftp, has_program, make_key, new_secret, run, within};
 
 const ROUNDS: usize = 3;
@@ -25,8 +26,7 @@ const TREES: [(&str, usize, usize); 2] = [("10,000 files of 4 KiB", 10_000, 4096
 const FILES_PER_FOLDER: usize = 100;
 
 fn make_tree(folder: &Path, files: usize, bytes: usize) {
-    let word = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
-    let content: Vec<u8> = (0..bytes as u64 / 8).flat_map(word).collect();
+    let content = content(bytes);
     for number in 0..files {
         let inside = folder.join(format!("d{}", number / FILES_PER_FOLDER));
         std::fs::create_dir_all(&inside).expect("a folder");
@@ -118,11 +118,6 @@ fn theirs(peer: &Peer, tree: &Path, to: &Path) -> f64 {
     assert!(status.success(), "{}: {text}", peer.name);
     std::fs::remove_dir_all(to).expect("it can go");
     seconds
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn main() {
