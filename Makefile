@@ -1,11 +1,15 @@
 # One command per chore, the same on a laptop and in CI.
 
-.PHONY: demo test check bench lag copying prepare
+.PHONY: demo image test check bench lag copying million clients fuzz ssh-audit prepare
 
 # A master, a standby and the mirror between them on this machine, until Ctrl-C.
 demo:
 	@cargo build --release --quiet --workspace
 	@./target/release/demo
+
+# The image of all programs, as the compose files build it at their first start.
+image:
+	docker build --file docker/Dockerfile --tag sftp-ha:local .
 
 # Everything: installs what it needs (as root, on Debian), then checks and tests.
 test: prepare check
@@ -33,6 +37,28 @@ lag:
 copying:
 	@cargo build --release --quiet --workspace
 	@./target/release/copying
+
+# A pass over a million unchanged files: seconds and memory, beside rsync (as root; 10 GB of disk, half an hour).
+million:
+	@cargo build --release --quiet --workspace
+	@./target/release/million
+
+# The matrix of clients in docs/clients.md, with files of full size. FileZilla: packages filezilla, xvfb, xdotool.
+clients: prepare
+	@cargo build --release --quiet --workspace
+	@[ -x target/python/bin/python ] || python3 -m venv target/python
+	@target/python/bin/pip install --quiet paramiko asyncssh
+	@CLIENTS_PYTHON=target/python/bin/python ./target/release/clients
+
+# Every fuzzer for a while, from the kept corpus (the nightly compiler and cargo-fuzz).
+FUZZ_SECONDS ?= 600
+fuzz:
+	@tests/fuzz $(FUZZ_SECONDS)
+
+# What the daemon offers to clients, beside our policy (ssh-audit from PyPI).
+ssh-audit:
+	@cargo build --release --quiet -p sftpd
+	@tests/ssh-audit
 
 prepare:
 	@tests/prepare

@@ -188,11 +188,14 @@ fn in_words(name: &str, report: &Report) -> String {
         (_, None, true) => "connected".to_owned(),
         (_, sentence, _) => format!("NOT CONNECTED: {}", sentence.as_deref().unwrap_or("not reached yet")),
     };
+    let arrived = match report.settled_at_s {
+        Some(_) => format!("all that was there {} has arrived", ago(report.settled_at_s)),
+        None => "no comparison has found both sides equal yet".to_owned(),
+    };
     format!(
-        "{name} ({grade}): {state}\n  {}\n  all that was there {} has arrived; last complete pass {}; {} entries\n  pending: {} files, \
+        "{name} ({grade}): {state}\n  {}\n  {arrived}; last complete pass {}; {} entries\n  pending: {} files, \
          {} bytes; sent: {} files, {} bytes",
         followed_in_words(report),
-        ago(report.settled_at_s),
         ago(report.complete_at_s),
         report.entries,
         report.files_pending,

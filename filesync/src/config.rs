@@ -18,6 +18,8 @@ pub struct Config {
     pub data: PathBuf,
     /// This machine's own state.
     pub state: PathBuf,
+    /// Where sftpd writes its activity log.
+    pub logs: PathBuf,
     /// Where to mirror to: `host:port`, or `user@host:port/path` for a plain SFTP server.
     #[serde(deserialize_with = "pair::config::list")]
     pub standbys: Vec<String>,
@@ -48,6 +50,7 @@ impl Default for Config {
         Config {
             data: "/data".into(),
             state: "/state".into(),
+            logs: "/logs".into(),
             standbys: Vec::new(),
             follow: true,
             interval: Interval(Duration::from_secs(100)),

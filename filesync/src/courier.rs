@@ -1,8 +1,10 @@
 //! Brings content to a standby: send, compare, resume, publish.
 //!
-//! Always holds: a file appears under its name only whole, with its mode and time, by a rename; what it replaces is kept in
-//! the trash first; what both sides agree on is recorded only after the standby said OK to that rename. A source that
+//! Always holds: a file appears under its name only whole, with its mode and time; what it replaces is kept in the trash
+//! first; what both sides agree on is recorded only after the standby said OK. A source that
 //! changes while it is read is not sent: the stage is dropped, and the next pass sees it again.
+
+mod agreement;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pair::client::Handle;
+use pair::extension::PUT;
 use pair::wire::{Attrs, open_flag};
 
 use crate::fault::{Fault, blocking};
@@ -18,16 +21,17 @@ use crate::remote::{Grade, Remote};
 use crate::source::{Source, entry_of_file, hash_of_file, read_at};
 use crate::stage::Stages;
 use crate::status::Board;
-use crate::store::Record;
 use crate::stream::Claims;
 use crate::throttle::Throttle;
 use crate::trash::Trash;
-use crate::tree::{Base, Entry, Kind, PERMISSIONS, Seen};
+use crate::tree::{Entry, Kind, PERMISSIONS, Seen};
 
 /// Files above this size go their own way: they may take hours, are resumed, and never hold up a small one. In bytes.
 pub const LARGE_BYTES: u64 = 8 * 1024 * 1024;
 /// Files up to this size are read and checked in one go, in bytes.
 const SMALL_BYTES: u64 = 255 * 1024;
+/// Files up to this size come to a standby of the pair in one request where they are new, in bytes.
+const PLACED_BYTES: usize = 128 * 1024;
 /// How much is read from the disk at a time, in bytes.
 const CHUNK_BYTES: u64 = 1020 * 1024;
 /// After how much the file is looked at again, in bytes, and after what time at the latest.
@@ -83,7 +87,16 @@ impl Courier {
 
     /// Sends a file.
     pub async fn put(&self, path: &[u8], replaces: bool, trash: &Trash) -> Result<(), Fault> {
-        self.put_beside(path, replaces, trash, None).await
+        let opened = self.open(path).await?;
+        if !replaces && self.place(path, &opened).await? {
+            return Ok(());
+        }
+        self.put_opened(path, opened, replaces, trash, None).await
+    }
+
+    /// Sends a file where there is probably one.
+    pub async fn put_over(&self, path: &[u8], trash: &Trash) -> Result<(), Fault> {
+        self.put_beside(path, false, trash, None).await
     }
 
     /// Sends a file, but gives it its name only if the feed is not at work there just then.
@@ -95,6 +108,17 @@ impl Courier {
         claims: Option<&Arc<Claims>>,
     ) -> Result<(), Fault> {
         let opened = self.open(path).await?;
+        self.put_opened(path, opened, replaces, trash, claims).await
+    }
+
+    async fn put_opened(
+        &self,
+        path: &[u8],
+        opened: Opened,
+        replaces: bool,
+        trash: &Trash,
+        claims: Option<&Arc<Claims>>,
+    ) -> Result<(), Fault> {
         let (stage, is_large) = (self.stages.path(path, &opened.entry), opened.entry.size > LARGE_BYTES);
         let (handle, offset) =
             if is_large { self.resume(&stage, &opened).await? } else { (self.create(&stage).await?, 0) };
@@ -126,6 +150,29 @@ impl Courier {
         self.agree(path, opened.entry.clone()).await?;
         self.board.sent(opened.entry.size);
         Ok(())
+    }
+
+    /// Gives a small new file to a standby of the pair in one request; tells whether it could be done so.
+    async fn place(&self, path: &[u8], opened: &Opened) -> Result<bool, Fault> {
+        let (client, entry) = (&self.remote.client, &opened.entry);
+        let Some(content) = opened.content.as_ref().filter(|content| content.len() <= PLACED_BYTES) else {
+            return Ok(false);
+        };
+        if !client.has(PUT) {
+            return Ok(false);
+        }
+        self.throttle.pass(content.len()).await;
+        let attributes = Attrs { mode: Some(entry.mode), ..times_of(entry) };
+        match client.put(&self.remote.at(path), attributes, content).await {
+            Ok(()) => {}
+            Err(error) if error.is_missing() => return Err(Fault::NoFolder),
+            Err(error) if error.is_lost() => return Err(error.into()),
+            // Perhaps something has come under the name, which must be kept.
+            Err(error) => return self.remote.look(path).await?.map(|_| false).ok_or_else(|| error.into()),
+        }
+        self.agree(path, entry.clone()).await?;
+        self.board.sent(entry.size);
+        Ok(true)
     }
 
     /// Makes a symbolic link.
@@ -168,34 +215,6 @@ impl Courier {
             // Different, shorter, or gone since it was listed.
             _ => self.put_beside(path, true, trash, claims).await,
         }
-    }
-
-    /// Sets mode and time, and records what the standby then shows.
-    pub async fn set_attributes(&self, path: &[u8], entry: &Entry) -> Result<(), Fault> {
-        let (client, at) = (&self.remote.client, self.remote.at(path));
-        match entry.kind {
-            Kind::Link => client.lsetstat(&at, times_of(entry)).await?,
-            _ => client.setstat(&at, Attrs { mode: Some(entry.mode), ..times_of(entry) }).await?,
-        }
-        self.agree(path, entry.clone()).await
-    }
-
-    async fn agree(&self, path: &[u8], source: Entry) -> Result<(), Fault> {
-        let remote = self.seen_after(path, &source).await?;
-        self.ledger.record(Record::Agree(path.to_vec(), Base { source, remote })).await;
-        Ok(())
-    }
-
-    /// What a standby shows of what it was just given: our own sftpd keeps what it is told, others are asked. Some keep less
-    /// (no sticky bits, times in steps of 2 s): what they made of it is what the next pass compares with, or it would try
-    /// again for ever.
-    async fn seen_after(&self, path: &[u8], entry: &Entry) -> Result<Seen, Fault> {
-        if self.remote.grade == Grade::Pair {
-            return Ok(entry.seen());
-        }
-        let mut seen = self.remote.look(path).await?.ok_or(Fault::Changed)?;
-        seen.target = entry.target.clone();
-        Ok(seen)
     }
 
     async fn open(&self, path: &[u8]) -> Result<Opened, Fault> {

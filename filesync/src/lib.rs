@@ -16,10 +16,13 @@ mod standby;
 mod stream;
 
 mod accounts;
+mod activity;
+mod beside;
 mod lane;
 mod pass;
 
 pub mod listing;
+pub mod order;
 pub mod plan;
 pub mod remote;
 pub mod safety;

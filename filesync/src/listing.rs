@@ -4,15 +4,18 @@
 //! top is left out and never entered. The walk takes no lock and no snapshot: what moves meanwhile may be missed, which is
 //! why one listing alone never removes anything.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::Dir;
 use rustix::io::Errno;
 
+use crate::order::{self, Names, Turn};
 use crate::plan::PRIVATE;
 use crate::source::{Source, entry_at, ino_of};
-use crate::tree::{Kind, Path, Tree, join};
+use crate::tree::{Entry, Kind, Path, Tree, name, parent};
 
 /// Something that could not be done, for the path it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,23 @@ pub struct Problem {
     pub path: Path,
     /// What is wrong and, where known, what to do.
     pub sentence: String,
+}
+
+/// What of one side could not be seen.
+#[derive(Debug, Default)]
+pub struct Unseen {
+    /// Folders that could not be listed whole.
+    pub blind: Vec<Path>,
+    /// What a person should know.
+    pub problems: Vec<Problem>,
+}
+
+impl Unseen {
+    /// A folder could not be listed whole; without a sentence that is nothing but a change under our eyes.
+    pub fn is_blind(&mut self, folder: Path, sentence: Option<String>) {
+        self.blind.push(folder.clone());
+        self.problems.extend(sentence.map(|sentence| Problem { path: folder, sentence }));
+    }
 }
 
 /// What the walk found.
@@ -36,62 +56,114 @@ pub struct Listing {
 
 /// Lists the data folder.
 pub fn list(source: &Source) -> Listing {
-    let mut listing = Listing::default();
-    let mut folders = vec![(Path::new(), None)];
-    while let Some((folder, ino)) = folders.pop() {
-        if let Err(reason) = list_folder(source, &folder, ino, &mut listing, &mut folders) {
-            listing.blind.push(folder.clone());
-            if let Some(sentence) = reason {
-                listing.problems.push(Problem { path: folder, sentence });
-            }
-        }
-    }
-    listing
+    let mut walk = Walk::new(source);
+    let tree = walk.by_ref().collect();
+    let Unseen { blind, problems } = walk.unseen;
+    Listing { tree, blind, problems }
 }
 
-/// Lists one folder. The error is why it is blind, with no text where that is nothing but a change under our eyes.
-fn list_folder(
-    source: &Source,
-    folder: &[u8],
-    ino: Option<u64>,
-    listing: &mut Listing,
-    folders: &mut Vec<(Path, Option<u64>)>,
-) -> Result<(), Option<String>> {
-    let opened = source.open_folder(folder).map_err(|error| match error {
-        Errno::NOENT | Errno::LOOP | Errno::NOTDIR => None,
-        Errno::XDEV => Some("another file system is mounted here; it is not mirrored".into()),
-        error => Some(cannot("list", error)),
-    })?;
-    let list_error = |error| Some(cannot("list", error));
-    if ino.is_some_and(|listed| ino_of(&opened) != Ok(listed)) {
-        return Err(None);
+/// A walk through the data folder, in the order of whole paths. It has one folder open at a time, however deep it is.
+pub struct Walk<'s> {
+    source: &'s Source,
+    order: order::Walk<()>,
+    /// The folder that is open.
+    open: Option<(Path, OwnedFd)>,
+    /// The inodes of the folders that were met.
+    inos: HashMap<Path, u64>,
+    /// What could not be seen so far.
+    pub unseen: Unseen,
+}
+
+/// Why a folder is blind; nothing where that is but a change under our eyes.
+type Reason = Option<String>;
+
+impl<'s> Walk<'s> {
+    /// Begins a walk.
+    pub fn new(source: &'s Source) -> Walk<'s> {
+        let (order, unseen) = (order::Walk::below(b""), Unseen::default());
+        Walk { source, order, open: None, inos: HashMap::new(), unseen }
     }
-    for name in Dir::read_from(&opened).map_err(list_error)? {
-        let name = name.map_err(list_error)?;
-        let name = name.file_name().to_bytes();
-        if name == b"." || name == b".." || (folder.is_empty() && name == PRIVATE) {
-            continue;
-        }
-        let path = join(folder, name);
-        match entry_at(&opened, name) {
-            Ok(Some(entry)) => {
-                if entry.kind == Kind::Folder {
-                    folders.push((path.clone(), Some(entry.ino)));
-                }
-                listing.tree.insert(path, entry);
+
+    /// Reads the names in a folder, as far as they can be read. The error is why that was not all.
+    fn read(&mut self, folder: &[u8], names: &mut Names<()>) -> Result<(), Reason> {
+        let list_error = |error| Some(cannot("list", error));
+        let opened = self.opened(folder)?;
+        for name in Dir::read_from(opened).map_err(list_error)? {
+            let name = name.map_err(list_error)?;
+            let name = name.file_name().to_bytes();
+            if name != b"." && name != b".." && !(folder.is_empty() && name == PRIVATE) {
+                names.push((name.to_vec(), ()));
             }
+        }
+        Ok(())
+    }
+
+    /// A folder, open: opened again where another was meanwhile, if it is still the same.
+    fn opened(&mut self, folder: &[u8]) -> Result<&OwnedFd, Reason> {
+        let open = match self.open.take().filter(|(open, _)| open == folder) {
+            Some(open) => open,
+            None => {
+                let opened = self.source.open_folder(folder).map_err(|error| match error {
+                    Errno::NOENT | Errno::LOOP | Errno::NOTDIR => None,
+                    Errno::XDEV => Some("another file system is mounted here; it is not mirrored".into()),
+                    error => Some(cannot("list", error)),
+                })?;
+                if self.inos.get(folder).is_some_and(|met| ino_of(&opened) != Ok(*met)) {
+                    return Err(None);
+                }
+                (folder.to_vec(), opened)
+            }
+        };
+        Ok(&self.open.insert(open).1)
+    }
+
+    /// Looks at a name in a folder; `None` for what is gone and for what is not mirrored.
+    fn look(&mut self, path: &[u8]) -> Result<Option<Entry>, Reason> {
+        let name = name(path);
+        match entry_at(self.opened(parent(path))?, name) {
+            Ok(Some(entry)) => Ok(Some(entry)),
             Ok(None) => {
                 let sentence = "a socket, pipe or device: only files, folders and links are mirrored".into();
-                listing.problems.push(Problem { path, sentence });
+                self.unseen.problems.push(Problem { path: path.to_vec(), sentence });
+                Ok(None)
             }
             // Gone, or no link any more, since its name was read.
-            Err(Errno::NOENT | Errno::INVAL) => {}
-            Err(error) => {
-                return Err(Some(format!("{} ({})", cannot("look at", error), OsStr::from_bytes(name).display())));
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(error) => Err(Some(format!("{} ({})", cannot("look at", error), OsStr::from_bytes(name).display()))),
+        }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = (Path, Entry);
+
+    fn next(&mut self) -> Option<(Path, Entry)> {
+        loop {
+            match self.order.next()? {
+                Turn::Folder(folder) => {
+                    let mut names = Names::new();
+                    if let Err(reason) = self.read(&folder, &mut names) {
+                        self.unseen.is_blind(folder.clone(), reason);
+                    }
+                    self.order.enter(folder, names);
+                }
+                Turn::Entry(path, ()) => match self.look(&path) {
+                    Ok(Some(entry)) => {
+                        if entry.kind == Kind::Folder {
+                            self.inos.insert(path.clone(), entry.ino);
+                            self.order.descend(name(&path));
+                        }
+                        return Some((path, entry));
+                    }
+                    Ok(None) => {}
+                    Err(reason) => {
+                        self.order.leave();
+                        self.unseen.is_blind(parent(&path).to_vec(), reason);
+                    }
+                },
             }
         }
     }
-    Ok(())
 }
 
 fn cannot(what: &str, error: Errno) -> String {
@@ -164,12 +236,14 @@ mod tests {
         let ino = source.look(b"a").unwrap().ino;
         std::fs::remove_dir(data.path().join("a")).unwrap();
         symlink("/etc", data.path().join("a")).unwrap();
-        let (mut listing, mut folders) = (Listing::default(), Vec::new());
-        assert_eq!(list_folder(&source, b"a", Some(ino), &mut listing, &mut folders), Err(None));
-        assert!(listing.tree.is_empty() && source.open_file(b"a/passwd").is_err());
+        let mut walk = Walk::new(&source);
+        walk.inos.insert(b"a".to_vec(), ino);
+        assert_eq!(walk.read(b"a", &mut Names::new()), Err(None));
+        assert!(walk.look(b"a/passwd").is_err() && source.open_file(b"a/passwd").is_err());
         std::fs::remove_file(data.path().join("a")).unwrap();
         std::fs::create_dir(data.path().join("a")).unwrap();
-        assert_eq!(list_folder(&source, b"a", Some(ino + 1_000_000), &mut listing, &mut folders), Err(None));
+        walk.inos.insert(b"a".to_vec(), ino + 1_000_000);
+        assert_eq!(walk.read(b"a", &mut Names::new()), Err(None));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use crate::courier::{Courier, LARGE_BYTES, Renamed};
 use crate::fault::{Fault, blocking};
 use crate::follower::Follower;
 use crate::lane::{Job, Lane};
-use crate::listing::{Listing, Problem};
-use crate::plan::{Plan, Step, Trees, plan};
-use crate::remote::{Grade, RemoteListing};
+use crate::listing::Problem;
+use crate::plan::{Comparison, Plan, Step, Trees, plan};
+use crate::remote::Grade;
 use crate::safety;
 use crate::status::now_s;
 use crate::store::Record;
@@ -24,9 +24,12 @@ use crate::trash::Trash;
 use crate::tree::{Entry, Kind, Path, Tree, below, shown, upwards};
 
 mod problems;
+mod survey;
+
+use survey::Survey;
 
 /// Steps at once; most are files in flight.
-const STEPS_MAX: usize = 48;
+const STEPS_MAX: usize = 128;
 
 /// What a pass needs while it does its steps.
 struct Pass<'p> {
@@ -68,24 +71,25 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     let (began, began_s) = (Instant::now(), now_s());
     follower.claims.begin_pass();
     let left = follower.left.at_begin();
-    let (ours, mut theirs) = list_both(follower, courier).await?;
-    let their_problems = std::mem::take(&mut theirs.problems);
+    let Survey { comparison, ours, theirs } = survey::run(follower, courier).await?;
     // A folder that came and went meanwhile is the feed's, if it has told of it.
-    let is_told = |path: &Path| follower.claims.has_told_exactly(path);
+    let is_told = |path: &Path| follower.claims.has_told(path);
     let complete = ours.blind.iter().chain(&theirs.blind).all(is_told);
     // What cannot be listed is shown, and holds up nothing else.
-    let shown_blind = ours.problems.iter().chain(&their_problems).map(|problem| &problem.path).collect::<BTreeSet<_>>();
+    let shown_blind =
+        ours.problems.iter().chain(&theirs.problems).map(|problem| &problem.path).collect::<BTreeSet<_>>();
     let is_known = ours.blind.iter().chain(&theirs.blind).all(|path| is_told(path) || shown_blind.contains(path));
-    let (bases, mut memory) = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
+    let mut memory = follower.stored(move |store, percent| store.begin_pass(began_s, percent)).await?;
     let gone = memory.told.clone();
     let (pass_number, link_times) = (memory.pass, courier.remote.lsetstat);
-    let Listing { tree, blind, problems } = ours;
+    let seen_problems = [ours.problems, theirs.problems].concat();
     let (tree, plan, still_there) = blocking(move || {
-        let RemoteListing { image: remote, blind: remote_blind, .. } = theirs;
+        let Comparison { observed: tree, remote, base, alike, .. } = comparison;
         // Only what the standby has and this machine has not: then their number says whether it is all that would go.
         memory.told.retain(|path, ()| remote.contains_key(path) && !tree.contains_key(path));
         let still_there: BTreeSet<Path> = memory.told.keys().cloned().collect();
-        let trees = Trees { observed: &tree, observed_blind: &blind, remote, remote_blind: &remote_blind, base: bases };
+        let (observed_blind, remote_blind) = (&ours.blind, &theirs.blind);
+        let trees = Trees { observed: &tree, observed_blind, remote, remote_blind, base, alike: &alike };
         let plan = plan(trees, link_times, |scene| safety::judge(scene, &memory));
         Ok((tree, plan, still_there))
     })
@@ -96,7 +100,7 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
     let verdict = plan.verdict.clone();
     follower.stored(move |store, _| store.keep_verdict(&verdict, now_s())).await?;
 
-    let found = Mutex::new(Found { problems: [problems, their_problems].concat(), ..Found::default() });
+    let found = Mutex::new(Found { problems: seen_problems, ..Found::default() });
     // Only a feed that was followed since before the pass began could have told. What was listed may still be on its way.
     let is_followed = follower.board.followed_since().is_some_and(|since| since < began);
     let is_told = is_followed
@@ -141,20 +145,6 @@ pub async fn run(follower: &Follower, courier: &Courier, lane: &Lane) -> Result<
             if complete { store.set_verified() } else { Ok(()) }
         })
         .await
-}
-
-/// Lists both sides, if the data folder is the right one all the time.
-async fn list_both(follower: &Follower, courier: &Courier) -> Result<(Listing, RemoteListing), String> {
-    let volume = follower.check_volume().await?;
-    let source = courier.source.clone();
-    let (ours, theirs) = futures::join!(blocking(move || Ok(crate::listing::list(&source))), courier.remote.list());
-    let ours: Listing = ours.map_err(|_| "listing the data folder broke off".to_owned())?;
-    let theirs: RemoteListing = theirs.map_err(|error| error.to_string())?;
-    // Unmounted meanwhile, perhaps: then the listing is worth nothing.
-    if follower.check_volume().await? != volume {
-        return Err("the data folder was exchanged during the pass".into());
-    }
-    Ok((ours, theirs))
 }
 
 /// Shows what is to be done, and says once what is held. Tells the large files.

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use crate::safety::{Absence, EMPTIED_ENTRIES_MIN, Scene, Verdict};
 use crate::tree::{Base, Bases, Entry, Image, Kind, Path, Seen, Tree, below, is_below, parent, top, upwards};
 
+mod comparison;
 mod structure;
 #[cfg(test)]
 mod tests;
 
+pub use comparison::{Alike, Comparison};
 use structure::Model;
 
 /// Where filesync keeps its own things on a standby; never mirrored.
@@ -128,14 +130,16 @@ pub struct Trees<'t> {
     pub remote_blind: &'t [Path],
     /// What both agreed on.
     pub base: Bases,
+    /// What was left out of all three.
+    pub alike: &'t Alike,
 }
 
 /// Plans a pass. `judge` says which absences may be removed; `link_times` whether the standby can set a link's time.
 pub fn plan(trees: Trees, link_times: bool, judge: impl FnOnce(&Scene) -> Verdict) -> Plan {
-    let Trees { observed, observed_blind, remote, remote_blind, base } = trees;
+    let Trees { observed, observed_blind, remote, remote_blind, base, alike } = trees;
     let mut model = Model::new(observed, remote_blind, remote, base);
     model.arrange();
-    let scene = scene(&model, observed, observed_blind, remote_blind);
+    let scene = scene(&model, observed, observed_blind, remote_blind, alike);
     let verdict = judge(&scene);
     let mut plan = Plan { entries: scene.entries, ..Plan::default() };
     for path in scene.absences.keys() {
@@ -175,9 +179,9 @@ pub fn plan(trees: Trees, link_times: bool, judge: impl FnOnce(&Scene) -> Verdic
 }
 
 /// What the standby has and the source has not, once all renames are done: topmost paths only.
-fn scene(model: &Model, observed: &Tree, observed_blind: &[Path], remote_blind: &[Path]) -> Scene {
+fn scene(model: &Model, observed: &Tree, observed_blind: &[Path], remote_blind: &[Path], alike: &Alike) -> Scene {
     let is_folder = |path: &[u8]| path.is_empty() || observed.get(path).is_some_and(|entry| entry.kind == Kind::Folder);
-    let mut scene = Scene::default();
+    let mut scene = Scene { entries: alike.entries, ..Scene::default() };
     for (path, seen) in model.remote.iter().filter(|(path, _)| top(path) != PRIVATE) {
         scene.entries += 1;
         let gone = observed.get(path).is_none_or(|entry| seen.kind == Kind::Folder && entry.kind != Kind::Folder);
@@ -198,7 +202,7 @@ fn scene(model: &Model, observed: &Tree, observed_blind: &[Path], remote_blind: 
         let top = top(path);
         let enough = if observed.contains_key(top) { EMPTIED_ENTRIES_MIN } else { 1 };
         let had_enough = below(&model.remote, top).nth(enough - 1).is_some();
-        if had_enough && below(observed, top).next().is_none() {
+        if had_enough && below(observed, top).next().is_none() && !alike.tops.contains(top) {
             scene.emptied.insert(top.to_vec());
         }
     }

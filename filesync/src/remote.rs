@@ -13,12 +13,14 @@ use pair::extension::DIGEST;
 use pair::wire::{Attrs, Code, Reader, open_flag, put_bytes};
 use serde::{Deserialize, Serialize};
 
-use crate::listing::Problem;
+use crate::listing::{Problem, Unseen};
 use crate::plan::PRIVATE;
 use crate::tree::{Image, Kind, PERMISSIONS, Path, Seen, join};
 
-/// Folders listed at once.
-const LISTINGS_MAX: usize = 32;
+mod walk;
+
+pub use walk::Walk;
+
 /// Reads in flight where a file is read back.
 const READS_MAX: usize = 16;
 
@@ -171,42 +173,12 @@ impl Remote {
 
     /// Everything below a folder; below the base all but our own folder. The error is a lost connection.
     pub async fn list_below(&self, top: &[u8]) -> Result<RemoteListing> {
-        let mut listing = RemoteListing::default();
-        let mut folders = vec![top.to_vec()];
-        let mut running = FuturesUnordered::new();
-        loop {
-            while running.len() < LISTINGS_MAX
-                && let Some(folder) = folders.pop()
-            {
-                running.push(self.list_named(folder));
-            }
-            let Some((found, folder)) = running.next().await else { return Ok(listing) };
-            match found {
-                Ok(entries) => {
-                    for (name, seen) in entries {
-                        if folder.is_empty() && name == PRIVATE {
-                            continue;
-                        }
-                        let path = join(&folder, &name);
-                        if seen.kind == Kind::Folder {
-                            folders.push(path.clone());
-                        }
-                        listing.image.insert(path, seen);
-                    }
-                }
-                Err(error) if error.is_lost() => return Err(error),
-                Err(error) if error.is_missing() && !folder.is_empty() => listing.blind.push(folder),
-                Err(error) => {
-                    listing.blind.push(folder.clone());
-                    let sentence = format!("the standby cannot list it: {error}");
-                    listing.problems.push(Problem { path: folder, sentence });
-                }
-            }
+        let (mut walk, mut image) = (Walk::below(self, top), Image::new());
+        while let Some((path, seen)) = walk.next().await? {
+            image.insert(path, seen);
         }
-    }
-
-    async fn list_named(&self, folder: Path) -> (Result<Vec<(Vec<u8>, Seen)>>, Path) {
-        (self.list_folder(&folder).await, folder)
+        let Unseen { blind, problems } = walk.unseen;
+        Ok(RemoteListing { image, blind, problems })
     }
 
     /// What is in a folder, by name.

@@ -47,6 +47,7 @@ impl Service {
     /// Checks the settings and binds the health port.
     pub async fn bind(config: Config) -> anyhow::Result<Service> {
         config.check()?;
+        pair::folder::claim_state(&config.state)?;
         let (addresses, secret) = (config.addresses()?, config.secret()?);
         let listener = TcpListener::bind(&config.health_listen)
             .await

@@ -64,6 +64,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// This machine's id.
+    pub fn node(&self) -> &str {
+        &self.node.node
+    }
+
     /// Derives it from the pair secret and this machine's state.
     pub fn new(secret: &PairSecret, state: &std::path::Path, node: Node) -> anyhow::Result<Identity> {
         let mut host_keys: Vec<PublicKey> =

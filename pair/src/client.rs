@@ -5,7 +5,7 @@
 //! [`ClientError::Lost`] only the caller knows.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,7 +21,7 @@ mod ssh;
 pub use russh::keys::{PrivateKey, PublicKey};
 pub use ssh::{ConnectError, HostKeyCheck, Login, connect};
 
-use packets::{encoded, greet, parse_names, put_both, put_extended, put_path_and_attrs};
+use packets::{encoded, greet, is_name, parse_names, put_both, put_extended, put_path_and_attrs};
 pub use pipeline::Pending;
 use pipeline::{Pipeline, take};
 
@@ -110,11 +110,6 @@ struct Inner {
     write_bytes_max: usize,
     /// What must live as long as the connection.
     _below: Option<Box<dyn Any + Send + Sync>>,
-}
-
-/// Whether a server's word can be the name of something in a folder.
-fn is_name(name: &[u8]) -> bool {
-    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
 impl Client {
@@ -210,7 +205,7 @@ impl Client {
         self.inner.extended_order("lsetstat@openssh.com", &body).await
     }
 
-    /// All entries of a folder but `.` and `..`, in the server's order.
+    /// All entries of a folder but `.` and `..`, by name.
     pub async fn list(&self, path: &[u8]) -> Result<Vec<Name>> {
         let handle = self.inner.open(kind::OPENDIR, path.len(), |out| put_bytes(out, path)).await?;
         let mut names = Vec::new();
@@ -225,8 +220,9 @@ impl Client {
         self.close(handle).await?;
         read?;
         // What is no name would lead elsewhere; what is there twice would be two things under one path.
-        let mut known = HashSet::new();
-        names.retain(|name| is_name(&name.name) && known.insert(name.name.clone()));
+        names.retain(|name| is_name(&name.name));
+        names.sort_by(|one, other| one.name.cmp(&other.name));
+        names.dedup_by(|later, first| later.name == first.name);
         Ok(names)
     }
 
@@ -254,6 +250,15 @@ impl Client {
     /// Renames, replacing an existing target in one step: an extension of OpenSSH.
     pub async fn posix_rename(&self, from: &[u8], to: &[u8]) -> Result<()> {
         self.inner.extended_order("posix-rename@openssh.com", &encoded(|out| put_both(out, from, to))).await
+    }
+
+    /// Makes a small file, whole and durable, where nothing is: an extension of the pair's ([`crate::extension::PUT`]).
+    pub async fn put(&self, path: &[u8], attrs: Attrs, content: &[u8]) -> Result<()> {
+        let body = encoded(|out| {
+            put_path_and_attrs(out, path, attrs);
+            put_bytes(out, content);
+        });
+        self.inner.extended_order(crate::extension::PUT, &body).await
     }
 
     /// Gives a file a second name: an extension of OpenSSH.

@@ -1,7 +1,8 @@
 //! Loads a program's settings: command line over environment over file over default.
 //!
 //! Every key of a file has an environment name: the program's name, `_`, the key in capitals, `__` between levels.
-//! A mistake is refused with the place it was made in: file and line, variable, or option. Nothing is guessed.
+//! A mistake is refused with the place it was made in: file and line, variable, or option. Nothing is guessed. An empty
+//! variable counts as not set.
 
 use std::path::Path;
 use std::time::Duration;
@@ -55,6 +56,10 @@ fn load_from<T: DeserializeOwned>(
         let Some(key) = name.strip_prefix(&prefix).filter(|_| !SHARED_VARIABLES.contains(&name.as_str())) else {
             continue;
         };
+        // Compose files hand on variables that nobody has set as empty ones.
+        if value.is_empty() {
+            continue;
+        }
         let levels: Vec<String> = key.split("__").map(str::to_lowercase).collect();
         settings = overlay::<T>(settings, &levels, value).map_err(|error| usage(format!("{name}: {error}")))?;
     }
@@ -196,6 +201,15 @@ mod tests {
         let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, value.to_string())).collect();
         load_from("sample", Some((Path::new("sample.yaml"), file)), &variables, &flags)
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let empty = [("SAMPLE_LISTEN", ""), ("SAMPLE_INTERVAL", ""), ("SAMPLE_LIMITS__HANDLES", "")];
+        assert_eq!(
+            sample("listen: here\n", &empty, &[]).unwrap(),
+            Sample { listen: "here".into(), ..Sample::default() }
+        );
     }
 
     #[test]

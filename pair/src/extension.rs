@@ -17,6 +17,14 @@ pub const ACCOUNTS: &str = "accounts@sftp-ha";
 /// end). The answer is EXTENDED_REPLY: 32 bytes of hash and the number of bytes hashed (u64).
 pub const DIGEST: &str = "digest@sftp-ha";
 
+/// Take this small file. The body is its path, its attributes (as in SETSTAT: mode and times) and its content (a string). The
+/// answer is a STATUS, which says OK when the file is on the disk under its name; a name that is taken is refused.
+pub const PUT: &str = "put@sftp-ha";
+
+/// Keep these lines of a machine's activity log. The body is the machine's id and the lines (two strings); no lines only ask.
+/// The answer is EXTENDED_REPLY: the number of the last record that is kept (u64), 0 where there is none.
+pub const ACTIVITY: &str = "activity@sftp-ha";
+
 /// What a machine says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -13,11 +13,14 @@ pub mod logging;
 pub mod shutdown;
 pub mod units;
 
+pub mod folder;
 pub mod keys;
 pub mod node;
 pub mod secret;
 pub mod volume;
 
+pub mod activity;
+pub mod control;
 pub mod feed;
 pub mod record;
 

@@ -1,5 +1,9 @@
 //! Sizes as people write them: `10GiB`, `500 MB`, `1.5TiB`, or plain bytes.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_yaml::Value;
+
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -28,6 +32,23 @@ pub fn bytes(text: &str) -> Option<u64> {
     let scale = 10_u64.pow(part.len() as u32);
     let fraction = if part.is_empty() { 0 } else { part.parse::<u64>().ok()?.checked_mul(factor)? / scale };
     whole.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(fraction).filter(|bytes| *bytes > 0)
+}
+
+/// A setting that is a size, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+        let text = match Value::deserialize(deserializer)? {
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text,
+            _ => String::new(),
+        };
+        bytes(&text)
+            .map(Size)
+            .ok_or_else(|| D::Error::custom("a size is a number of bytes, or one with a unit: 10MB, 1.5GiB"))
+    }
 }
 
 #[cfg(test)]

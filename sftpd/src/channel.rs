@@ -7,23 +7,28 @@
 //! when the client takes data: so the reader of the channel never waits for its writer, and what waits is bounded.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use pair::wire::{Malformed, next_packet};
 use russh::ChannelId;
 use russh::server::{Handle, Session};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::dispatch::{self, Served, put_reply, put_status};
 use crate::fault::Fault;
 use crate::requests::content;
 use crate::sftp::{Later, Sftp};
+use crate::transfer::Transfer;
 
 /// Answers are handed on when they have grown to this size, in bytes.
 const BURST_BYTES: usize = 1024 * 1024;
+
+/// How long requests are served before others have their turn.
+const BURST_TIME: Duration = Duration::from_millis(10);
 
 /// Why a channel cannot go on. The session ends by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +58,10 @@ impl std::fmt::Display for Broken {
 #[derive(Default)]
 struct Inbox {
     stream: BytesMut,
-    /// The request that must wait for a change of its own session. It comes before everything in `stream`.
+    /// The request that must wait for a change of its own session, or for its next turn. It comes before everything in
+    /// `stream`.
     waiting: Option<Bytes>,
-    /// Whether the drainer serves; then arriving bytes are only put in.
+    /// Whether the drainer serves; then arriving bytes are only put in. Else whoever puts them in does.
     is_draining: bool,
 }
 
@@ -73,12 +79,35 @@ pub struct Channel {
     id: ChannelId,
     session: Handle,
     parked_bytes_max: usize,
-    // Both are held for as long as a burst of requests is served and never across an await. `inbox` before `sftp`.
+    /// The daemon's, for long work.
+    turns: Arc<Semaphore>,
+    // Held for a few lines, never across an await.
     inbox: Mutex<Inbox>,
+    // Held for as long as a burst of requests is served and never across an await. `sftp` before `inbox`.
     sftp: Mutex<Sftp>,
     /// Woken whenever a change is over.
     changed: Notify,
+    /// Answers of the drainer that russh has not taken out of its queue.
+    in_queue: Arc<AtomicUsize>,
     is_over: AtomicBool,
+}
+
+/// Answers on their way through russh's queue. russh drops them when it has put them in line behind all that came before.
+struct Queued {
+    answers: Bytes,
+    in_queue: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Queued {
+    fn as_ref(&self) -> &[u8] {
+        &self.answers
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.in_queue.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// What serving a burst has led to.
@@ -89,54 +118,76 @@ enum Burst {
     Full,
     /// The next one must wait.
     Wait,
+    /// There is more, and others have their turn first.
+    Again,
 }
 
 impl Channel {
     /// A channel on which the client has started the subsystem.
     pub fn new(id: ChannelId, session: Handle, sftp: Sftp) -> Arc<Channel> {
-        let parked_bytes_max = sftp.daemon.config.limits.parked_bytes;
+        let (parked_bytes_max, turns) = (sftp.daemon.config.limits.parked_bytes, sftp.daemon.turns.clone());
         Arc::new(Channel {
             id,
             session,
             parked_bytes_max,
+            turns,
             inbox: Mutex::default(),
             sftp: Mutex::new(sftp),
             changed: Notify::new(),
+            in_queue: Arc::default(),
             is_over: AtomicBool::new(false),
         })
     }
 
     /// Takes bytes of the client in and serves the requests that are whole.
     pub fn receive(self: &Arc<Self>, data: &[u8], session: &mut Session) -> Result<(), Broken> {
-        let mut inbox = lock(&self.inbox);
-        inbox.stream.extend_from_slice(data);
-        if inbox.stream.len() > self.parked_bytes_max {
-            return Err(Broken::Flooded);
+        {
+            let mut inbox = lock(&self.inbox);
+            inbox.stream.extend_from_slice(data);
+            if inbox.stream.len() > self.parked_bytes_max {
+                return Err(Broken::Flooded);
+            }
+            if inbox.is_draining {
+                return Ok(());
+            }
         }
-        while !inbox.is_draining {
-            if session.has_pending_data(self.id) {
-                self.start_draining(&mut inbox);
+        loop {
+            // READs must be answered in turn: OpenSSH's scp cuts its file where they are not, and says nothing.
+            if session.has_pending_data(self.id) || self.in_queue.load(Ordering::Acquire) > 0 {
+                self.start_draining();
                 break;
             }
             let mut out = BytesMut::new();
-            let burst = self.serve_burst(&mut inbox, &mut out)?;
+            let burst = self.serve_burst(&mut out)?;
             if !out.is_empty() && session.data(self.id, out.freeze()).is_err() {
                 break;
             }
             match burst {
                 Burst::Empty => break,
                 Burst::Full => {}
-                Burst::Wait => self.start_draining(&mut inbox),
+                Burst::Wait | Burst::Again => {
+                    self.start_draining();
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    /// Serves whole requests until the answers fill a burst.
-    fn serve_burst(self: &Arc<Self>, inbox: &mut Inbox, out: &mut BytesMut) -> Result<Burst, Broken> {
-        let Some(mut packet) = inbox.next()? else {
+    /// The next whole request, unless the session is gone.
+    fn next(&self) -> Result<Option<Bytes>, Malformed> {
+        if self.is_over.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        lock(&self.inbox).next()
+    }
+
+    /// Serves whole requests until the answers fill a burst, or its time is over.
+    fn serve_burst(self: &Arc<Self>, out: &mut BytesMut) -> Result<Burst, Broken> {
+        let Some(mut packet) = self.next()? else {
             return Ok(Burst::Empty);
         };
+        let end = Instant::now() + BURST_TIME;
         // Requests read and write files. This thread may block by it; others take its other work over.
         tokio::task::block_in_place(|| {
             let mut sftp = lock(&self.sftp);
@@ -145,15 +196,23 @@ impl Channel {
                     Served::Answered => {}
                     Served::Later(request, later) => self.answer_later(&mut sftp, request, later),
                     Served::Wait => {
-                        inbox.waiting = Some(packet);
+                        lock(&self.inbox).waiting = Some(packet);
                         return Ok(Burst::Wait);
+                    }
+                    Served::Again => {
+                        lock(&self.inbox).waiting = Some(packet);
+                        return Ok(Burst::Again);
                     }
                 }
                 if out.len() >= BURST_BYTES {
                     return Ok(Burst::Full);
                 }
-                match inbox.next()? {
-                    Some(next) => packet = next,
+                match self.next()? {
+                    Some(next) if Instant::now() < end => packet = next,
+                    Some(next) => {
+                        lock(&self.inbox).waiting = Some(next);
+                        return Ok(Burst::Again);
+                    }
                     None => return Ok(Burst::Empty),
                 }
             }
@@ -162,7 +221,7 @@ impl Channel {
 
     /// Sends the answer to a request when its work is done.
     fn answer_later(self: &Arc<Self>, sftp: &mut Sftp, request: u32, later: Later) {
-        let (number, opened) = (sftp.begin(later.paths), later.opened);
+        let (number, opened) = (sftp.pending.begin(later.paths), later.opened);
         let channel = self.clone();
         tokio::spawn(async move {
             let result = AssertUnwindSafe(later.work).catch_unwind().await;
@@ -185,25 +244,25 @@ impl Channel {
 
     /// The change is done: requests on its paths may go on.
     fn conclude(&self, number: u64) {
-        lock(&self.sftp).conclude(number);
+        self.sftp().pending.conclude(number);
         self.changed.notify_waiters();
     }
 
     /// The change is answered, too. Only now it no longer counts: a client that takes no answers starts no more changes,
     /// and the channel is not closed in front of an answer.
     fn forget(&self, number: u64) {
-        lock(&self.sftp).forget(number);
+        self.sftp().pending.forget(number);
         self.changed.notify_waiters();
     }
 
     /// Counts a panic that was caught here, where russh cannot see it.
     fn bug(&self) -> Fault {
-        lock(&self.sftp).daemon.metrics.panic();
+        self.sftp().daemon.metrics.panic();
         Fault::failure("the request failed by a bug in the server")
     }
 
-    fn start_draining(self: &Arc<Self>, inbox: &mut Inbox) {
-        inbox.is_draining = true;
+    fn start_draining(self: &Arc<Self>) {
+        lock(&self.inbox).is_draining = true;
         let channel = self.clone();
         tokio::spawn(async move {
             let reason = match AssertUnwindSafe(channel.drain()).catch_unwind().await {
@@ -219,33 +278,72 @@ impl Channel {
 
     /// Serves what waits, no faster than the client takes the answers, until nothing waits any more.
     async fn drain(self: &Arc<Self>) -> Result<(), Broken> {
+        let mut turn = None;
         while !self.is_over.load(Ordering::Relaxed) {
             // Asked for before serving: a change that ends in between is not missed.
             let changed = self.changed.notified();
             let mut out = BytesMut::new();
-            let burst = {
-                let mut inbox = lock(&self.inbox);
-                let burst = self.serve_burst(&mut inbox, &mut out)?;
-                if matches!(burst, Burst::Empty) && out.is_empty() {
-                    inbox.is_draining = false;
-                    break;
-                }
-                burst
-            };
-            if !out.is_empty() && self.session.data(self.id, out.freeze()).await.is_err() {
+            let burst = self.serve_burst(&mut out)?;
+            drop(turn.take());
+            if matches!(burst, Burst::Empty) && out.is_empty() && self.stop_draining()? {
                 break;
             }
-            if matches!(burst, Burst::Wait) {
-                changed.await;
+            if !out.is_empty() && self.session.data(self.id, self.queued(out.freeze())).await.is_err() {
+                break;
+            }
+            match burst {
+                Burst::Wait => changed.await,
+                Burst::Again => turn = self.next_turn().await,
+                Burst::Empty | Burst::Full => {}
             }
         }
         Ok(())
     }
 
+    fn queued(&self, answers: Bytes) -> Bytes {
+        self.in_queue.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Queued { answers, in_queue: self.in_queue.clone() })
+    }
+
+    /// The drainer ends, unless something has come in since it looked.
+    fn stop_draining(&self) -> Result<bool, Malformed> {
+        let mut inbox = lock(&self.inbox);
+        inbox.waiting = inbox.next()?;
+        inbox.is_draining = inbox.waiting.is_some();
+        Ok(!inbox.is_draining)
+    }
+
+    /// Waits for a turn at long work, of which only so many go on at once. Nothing that is sent here reaches the client, but
+    /// it waits while the client takes no answers.
+    async fn next_turn(&self) -> Option<OwnedSemaphorePermit> {
+        let _ = self.session.data(self.id, Bytes::new()).await;
+        self.turns.clone().acquire_owned().await.ok()
+    }
+
     /// Whether something is being written or is on its way.
     pub fn is_busy(&self) -> bool {
-        let sftp = lock(&self.sftp);
-        sftp.has_pending() || sftp.handles.are_writing()
+        // Who serves requests now is asked again later.
+        self.sftp
+            .try_lock()
+            .map_or(true, |sftp| !sftp.pending.are_none() || sftp.is_copying() || sftp.handles.are_writing())
+    }
+
+    /// Whether a request is being served that takes its time, or a change is on its way.
+    pub fn is_working(&self) -> bool {
+        self.sftp.try_lock().map_or(true, |sftp| !sftp.pending.are_none() || sftp.ongoing.is_some())
+    }
+
+    /// What is being transferred. Waits while requests are served: not for an async thread.
+    pub fn transfers(&self) -> Vec<Transfer> {
+        lock(&self.sftp).handles.transfers().cloned().collect()
+    }
+
+    /// The session, for a task: whoever has it may be at a long request.
+    fn sftp(&self) -> MutexGuard<'_, Sftp> {
+        match self.sftp.try_lock() {
+            Ok(sftp) => sftp,
+            Err(_) => tokio::task::block_in_place(|| lock(&self.sftp)),
+        }
     }
 
     /// The client sends nothing more: answers what is on its way, then closes the channel as a program that ended well.
@@ -255,7 +353,7 @@ impl Channel {
             loop {
                 let changed = channel.changed.notified();
                 let is_draining = lock(&channel.inbox).is_draining;
-                if channel.is_over.load(Ordering::Relaxed) || !(is_draining || lock(&channel.sftp).has_pending()) {
+                if channel.is_over.load(Ordering::Relaxed) || (!is_draining && channel.sftp().pending.are_none()) {
                     break;
                 }
                 // The drainer tells nobody when it ends, so it is looked after as well.

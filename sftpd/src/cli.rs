@@ -9,8 +9,9 @@ use pair::node::{self, Role};
 use pair::secret::PairSecret;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{Accounts, users_file};
+use crate::accounts::{Accounts, password, users_file};
 use crate::config::Config;
+use crate::{import, operator};
 
 /// SFTP daemon of a high-availability pair.
 #[derive(Parser)]
@@ -60,6 +61,25 @@ struct Settings {
     master_address: Option<String>,
 }
 
+/// Where the running daemon is found; its other settings do not matter to who gives it orders.
+#[derive(Args)]
+pub struct Whereabouts {
+    /// The file of settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The daemon's state folder [default: /state]
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<String>,
+}
+
+impl Whereabouts {
+    /// The daemon's state folder.
+    pub fn state(&self) -> anyhow::Result<PathBuf> {
+        let flags: Vec<_> = self.state.iter().map(|state| ("state", state.clone())).collect();
+        Ok(pair::config::load::<Config>("sftpd", self.config.as_deref(), &flags)?.state)
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Check the settings and users.yaml, and say what is wrong (exit code 2)
@@ -68,6 +88,50 @@ enum Command {
     Healthcheck(Settings),
     /// Show the fingerprints of the host keys
     Keys(Settings),
+    /// Show how the running daemon is; exit code 1 where a master takes no uploads
+    Status(operator::Look),
+    /// Show who is connected, what they transfer and how fast
+    Who(operator::Look),
+    /// End all connections of an account, from an address, or one by its id
+    Kick(operator::Kick),
+    /// Show which addresses are banned, and which accounts' passwords are shut
+    Bans(operator::Look),
+    /// Lift bans
+    Unban(operator::Unban),
+    /// Have the running daemon take a users.yaml
+    ApplyUsers(operator::ApplyUsers),
+    /// Draw a new password for an account of the running daemon, and show it
+    ResetPassword(operator::ResetPassword),
+    /// Read a password from standard input and write its hash, for users.yaml
+    HashPassword,
+    /// Write a users.yaml made of another server's accounts to standard output
+    ImportUsers(ImportUsers),
+}
+
+/// Where accounts come from.
+#[derive(Args)]
+struct ImportUsers {
+    /// What the file is from
+    #[arg(long, value_enum)]
+    from: Origin,
+    /// users.conf of atmoz/sftp, passwd of the system, or a dump of SFTPGo
+    file: PathBuf,
+    /// atmoz: the folder with NAME/*.pub
+    #[arg(long, value_name = "FOLDER")]
+    keys: Option<PathBuf>,
+    /// openssh: the file with the hashes
+    #[arg(long, value_name = "FILE")]
+    shadow: Option<PathBuf>,
+    /// openssh: only members of this group (of the file "group" beside passwd)
+    #[arg(long)]
+    group: Option<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Origin {
+    Atmoz,
+    Openssh,
+    Sftpgo,
 }
 
 impl Settings {
@@ -100,12 +164,22 @@ impl Cli {
                 Some(Command::Check(settings)) => check(&settings.load()?),
                 Some(Command::Healthcheck(settings)) => pair::health::check(settings.load()?.health_listen).await,
                 Some(Command::Keys(settings)) => keys(&settings.load()?),
+                Some(Command::Status(look)) => operator::status(look).await,
+                Some(Command::Who(look)) => operator::who(look).await,
+                Some(Command::Kick(kick)) => kick.run().await,
+                Some(Command::Bans(look)) => operator::bans(look).await,
+                Some(Command::Unban(unban)) => unban.run().await,
+                Some(Command::ApplyUsers(apply)) => apply.run().await,
+                Some(Command::ResetPassword(reset)) => reset.run().await,
+                Some(Command::HashPassword) => hash_password(),
+                Some(Command::ImportUsers(import)) => import.run(),
             }
         })
     }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    pair::folder::claim_state(&config.state)?;
     let secret = find_secret(&config)?;
     raise_open_files_limit();
     let shutdown = CancellationToken::new();
@@ -134,7 +208,6 @@ fn find_secret(config: &Config) -> anyhow::Result<PairSecret> {
         )));
     }
     let secret = PairSecret::generate()?;
-    std::fs::create_dir_all(&config.state)?;
     secret.keep(&config.state)?;
     say("a pair secret was drawn for this first start. Put this line into the .env of both machines:");
     say(&format!("PAIR_SECRET={}", secret.to_hex()));
@@ -142,6 +215,7 @@ fn find_secret(config: &Config) -> anyhow::Result<PairSecret> {
 }
 
 fn check(config: &Config) -> anyhow::Result<()> {
+    config.check()?;
     say("the settings are right");
     if let Some(kept) = Accounts::load(&config.state)? {
         say(&format!("{} accounts, generation {}", kept.iter().count(), kept.generation));
@@ -152,12 +226,33 @@ fn check(config: &Config) -> anyhow::Result<()> {
     let path = config.users.display();
     let text = std::fs::read_to_string(&config.users).map_err(|error| usage(format!("cannot read {path}: {error}")))?;
     let users = users_file::parse(&text, &Accounts::default());
-    users.and_then(|users| users_file::masked(&text, &users)).map_err(|mistakes| {
+    users.and_then(|file| users_file::masked(&text, &file.users)).map_err(|mistakes| {
         let lines: Vec<_> = mistakes.iter().map(|mistake| mistake.at(&path.to_string())).collect();
         usage(lines.join("\n"))
     })?;
     say(&format!("{path} is right"));
     Ok(())
+}
+
+/// A hash says nothing about its password to who reads users.yaml on its way, or in a backup of the admin's machine.
+fn hash_password() -> anyhow::Result<()> {
+    if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        complain("type the password and Enter (it is shown)");
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    match password {
+        "" => Err(usage("an empty password never logs in")),
+        long if long.len() > password::BYTES_MAX => {
+            Err(usage(format!("a password has {} bytes at most", password::BYTES_MAX)))
+        }
+        odd if odd.chars().any(char::is_control) => Err(usage("the password holds a control character")),
+        password => {
+            say(&password::hash(password).map_err(|_| anyhow::anyhow!("the password cannot be hashed"))?);
+            Ok(())
+        }
+    }
 }
 
 fn keys(config: &Config) -> anyhow::Result<()> {
@@ -169,7 +264,65 @@ fn keys(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+impl ImportUsers {
+    fn run(&self) -> anyhow::Result<()> {
+        let text = read(&self.file)?;
+        let found = match self.from {
+            Origin::Atmoz => import::from_atmoz(&text, |name| {
+                let Some(folder) = &self.keys else { return Vec::new() };
+                lines_of_keys(&folder.join(name))
+            }),
+            Origin::Openssh => {
+                let groups = self.file.with_file_name("group");
+                let group = self.group.as_ref().map(|group| Ok::<_, anyhow::Error>((read(&groups)?, group.clone())));
+                let shadow = self.shadow.as_deref().map(read).transpose()?;
+                let options = import::Options { shadow, group: group.transpose()? };
+                import::from_openssh(&text, &options, |home| {
+                    let file = std::path::Path::new(home).join(".ssh/authorized_keys");
+                    lines_of_key(&file)
+                })
+            }
+            Origin::Sftpgo => import::from_sftpgo(&text).map_err(usage)?,
+        };
+        let (text, remarks) = import::users_yaml(found);
+        say(text.trim_end());
+        remarks.iter().for_each(|remark| complain(remark));
+        Ok(())
+    }
+}
+
+fn read(path: &std::path::Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read {}: {error}", path.display())))
+}
+
+/// The lines of a file with keys. One that is not there has none; one that cannot be read is named.
+fn lines_of_key(file: &std::path::Path) -> Vec<String> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => text.lines().map(str::to_owned).collect(),
+        Err(error) => {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                complain(&format!("cannot read {}: {error}", file.display()));
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// The lines of all public keys in a folder.
+fn lines_of_keys(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    let keys = files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "pub"));
+    keys.flat_map(|path| lines_of_key(&path)).collect()
+}
+
+#[allow(clippy::print_stderr, reason = "beside what was asked for, which goes to a file")]
+fn complain(line: &str) {
+    eprintln!("{line}");
+}
+
 #[allow(clippy::print_stdout, reason = "what a command was asked for goes to standard output")]
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     println!("{line}");
 }

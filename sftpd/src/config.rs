@@ -1,13 +1,20 @@
 //! Settings of sftpd. Each key is described in `config/sftpd.yaml`, which holds the defaults and is tested to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use pair::config::Interval;
+use pair::exit::usage;
 use pair::node::Role;
-use serde::Deserialize;
+use pair::units::Size;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
+use crate::accounts::network;
+use crate::activity::Keep;
+use crate::modes::{Mode, Modes};
 use crate::storage::Durability;
 
 /// Settings of sftpd.
@@ -30,10 +37,18 @@ pub struct Config {
     pub health_listen: SocketAddr,
     /// Whether answers wait for the disk.
     pub durability: Durability,
+    /// The mode of every file of an account, whatever its client asks for; nothing: what the client asks for.
+    pub file_mode: Mode,
+    /// The same of every folder.
+    pub folder_mode: Mode,
     /// How many machines have an upload before it is answered.
     pub acknowledge: Acknowledge,
     /// The master as clients should reach it, for the sentence by which a standby refuses writes.
     pub master_address: String,
+    /// How the activity log is kept.
+    pub activity_log: ActivityLogSettings,
+    /// How the door is guarded.
+    pub guard: GuardSettings,
     /// Limits.
     pub limits: Limits,
 }
@@ -45,6 +60,103 @@ pub enum Acknowledge {
     /// This one.
     #[default]
     Local,
+}
+
+/// How the activity log is kept, on this machine and for what it gets from the other.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActivityLogSettings {
+    /// The live file is closed before it grows past this.
+    pub file_size: Size,
+    /// Closed files that are kept.
+    pub files_max: usize,
+    /// Days after which a closed file goes.
+    pub days_max: u32,
+    /// Whether each record goes to standard output, too.
+    pub stdout: bool,
+}
+
+impl ActivityLogSettings {
+    /// The same for who writes it.
+    pub fn keep(&self) -> Keep {
+        let age_max = Duration::from_secs(u64::from(self.days_max) * 24 * 3600);
+        Keep { file_bytes: self.file_size.0, files_max: self.files_max, age_max }
+    }
+}
+
+impl Default for ActivityLogSettings {
+    fn default() -> ActivityLogSettings {
+        ActivityLogSettings { file_size: Size(10_000_000), files_max: 200, days_max: 400, stdout: true }
+    }
+}
+
+/// How the door is guarded.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardSettings {
+    /// Whether it is.
+    pub enabled: bool,
+    /// Addresses and networks that are never banned.
+    #[serde(deserialize_with = "nets")]
+    pub never: Vec<IpNet>,
+    /// The penalty for a login that failed.
+    pub failed_login: Interval,
+    /// For a connection that ended without a login.
+    pub no_login: Interval,
+    /// For one on which nobody logged in within the grace.
+    pub grace_exceeded: Interval,
+    /// For one that spoke something else.
+    pub hostile: Interval,
+    /// From which penalty on an address is banned, until all of it has passed.
+    pub threshold: Interval,
+    /// The longest that a penalty becomes.
+    pub longest: Interval,
+    /// From which penalty on an account's password counts only where it has logged in before.
+    pub account_threshold: Interval,
+    /// Connections that an address may begin in a second, for long.
+    pub connections_per_s: u32,
+    /// The same at once.
+    pub connections_burst: u32,
+    /// Bits of an IPv6 address that count as one.
+    pub ipv6_prefix: u8,
+    /// Addresses that are remembered.
+    pub sources_max: usize,
+}
+
+impl Default for GuardSettings {
+    fn default() -> GuardSettings {
+        let seconds = |seconds| Interval(Duration::from_secs(seconds));
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        let lengths = [8, 128];
+        let never = loopback.into_iter().zip(lengths).filter_map(|(at, length)| IpNet::new(at, length).ok());
+        GuardSettings {
+            enabled: true,
+            never: never.map(|net| net.trunc()).collect(),
+            failed_login: seconds(5),
+            no_login: seconds(1),
+            grace_exceeded: seconds(10),
+            hostile: seconds(90),
+            threshold: seconds(15),
+            longest: seconds(600),
+            account_threshold: seconds(120),
+            connections_per_s: 20,
+            connections_burst: 200,
+            ipv6_prefix: 64,
+            sources_max: 65_536,
+        }
+    }
+}
+
+/// A list of addresses and networks.
+fn nets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let parse = |text: String| {
+        network(&text).map(|net| net.trunc()).ok_or_else(|| {
+            D::Error::custom(format!(
+                "\"{text}\" is no address or network: 203.0.113.7, 198.51.100.0/24, 2001:db8::/32"
+            ))
+        })
+    };
+    pair::config::list(deserializer)?.into_iter().map(parse).collect()
 }
 
 /// Limits of sftpd.
@@ -71,6 +183,18 @@ pub struct Limits {
     pub drain: Interval,
 }
 
+impl Config {
+    /// The modes of what accounts make.
+    pub fn modes(&self) -> Modes {
+        Modes { file: self.file_mode, folder: self.folder_mode }
+    }
+
+    /// What no single key shows to be wrong.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.modes().check().map_err(usage)
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -82,8 +206,12 @@ impl Default for Config {
             role: Role::Master,
             health_listen: SocketAddr::from(([127, 0, 0, 1], 2226)),
             durability: Durability::Fsync,
+            file_mode: Mode::default(),
+            folder_mode: Mode::default(),
             acknowledge: Acknowledge::Local,
             master_address: String::new(),
+            activity_log: ActivityLogSettings::default(),
+            guard: GuardSettings::default(),
             limits: Limits::default(),
         }
     }
@@ -115,7 +243,10 @@ mod tests {
         let text = include_str!("../../config/sftpd.yaml");
         let shipped: Config = serde_yaml::from_str(text).unwrap();
         assert_eq!(shipped, Config::default());
-        let keys = "listen data state logs users role health_listen durability acknowledge master_address limits \
+        let keys = "listen data state logs users role health_listen durability file_mode folder_mode acknowledge master_address activity_log \
+                    file_size files_max days_max stdout guard enabled never failed_login no_login grace_exceeded \
+                    hostile threshold longest account_threshold connections_per_s connections_burst ipv6_prefix sources_max \
+                    limits \
                     unauthenticated unauthenticated_per_address login_grace sessions_per_account handles_per_session \
                     parked_bytes idle_timeout unfinished_expiry drain";
         for key in keys.split_whitespace() {

@@ -3,19 +3,28 @@
 //! Accounts are a snapshot on a watch channel, swapped whole; everything else never changes while the daemon runs.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use pair::activity::{Activity, Level, sender};
 use pair::extension::Hello;
 use pair::node::{Node, Role};
 use russh::keys::PublicKey;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::accounts::Accounts;
 use crate::accounts::password::Checker;
+use crate::activity::{ActivityLog, Received};
 use crate::admin_folder::AdminFolder;
 use crate::config::Config;
+use crate::connection::Connections;
+use crate::gateway::Gateway;
+use crate::guard::{Guard, Offence};
 use crate::metrics::Metrics;
+use crate::pace::Paces;
+use crate::sftp::Identity;
+use crate::standbys::Standbys;
 use crate::storage::Volume;
 
 /// The shared state of one daemon.
@@ -30,38 +39,66 @@ pub struct Daemon {
     pub peer_key: PublicKey,
     /// The admin folder.
     pub admin_folder: AdminFolder,
+    /// What the standbys have.
+    pub standbys: Standbys,
+    /// Since when it runs.
+    pub since: jiff::Timestamp,
     /// Counters.
     pub metrics: Metrics,
     /// Checks passwords.
     pub passwords: Checker,
+    /// Turns at work that takes long: a few at once for each core, because some wait for the disk.
+    pub turns: Arc<Semaphore>,
     accounts: watch::Sender<Arc<Accounts>>,
     // Held for a few lines, never across an await.
-    sessions: Mutex<HashMap<String, usize>>,
-    connections: AtomicU64,
+    sessions: Mutex<HashMap<String, Sessions>>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
+    /// Who did what.
+    pub activity: ActivityLog,
+    /// What other machines of the pair have written down.
+    pub received_activity: Received,
+    /// Whether clients' addresses arrive.
+    pub gateway: Gateway,
+    /// Who may knock.
+    pub guard: Guard,
 }
 
 impl Daemon {
     /// The shared state, with the accounts that were kept.
-    pub fn new(config: Config, volume: Arc<Volume>, node: Node, peer_key: PublicKey, accounts: Accounts) -> Daemon {
+    pub fn new(
+        config: Config,
+        volume: Arc<Volume>,
+        node: Node,
+        peer_key: PublicKey,
+        accounts: Accounts,
+    ) -> std::io::Result<Daemon> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let metrics = Metrics::new(node.role, accounts.generation);
-        Daemon {
+        let keep = config.activity_log.keep();
+        let activity =
+            ActivityLog::start(&config.logs, keep, config.activity_log.stdout, metrics.lost_activity.clone())?;
+        let gateway = Gateway::of_this_machine();
+        let guard = Guard::new(config.guard.clone(), gateway.address());
+        Ok(Daemon {
+            activity,
+            received_activity: Received::new(&config.logs, keep),
+            connections: Arc::default(),
             config,
             volume,
             node,
             peer_key,
             admin_folder: AdminFolder::default(),
+            standbys: Standbys::default(),
+            since: jiff::Timestamp::now(),
             metrics,
             passwords: Checker::new(cores),
+            turns: Arc::new(Semaphore::new(4 * cores)),
             accounts: watch::channel(Arc::new(accounts)).0,
             sessions: Mutex::default(),
-            connections: AtomicU64::new(1),
-        }
-    }
-
-    /// A number that no other connection has.
-    pub fn next_connection(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed)
+            guard,
+            gateway,
+        })
     }
 
     /// The accounts now.
@@ -79,6 +116,7 @@ impl Daemon {
         accounts.save(&self.config.state)?;
         self.metrics.generation(accounts.generation);
         self.accounts.send_replace(Arc::new(accounts));
+        self.set_paces();
         Ok(())
     }
 
@@ -112,15 +150,80 @@ impl Daemon {
         let _ = writeln!(std::io::stdout(), "sftpd: {line}");
     }
 
-    /// Counts a session of an account in, unless it has as many as it may. Dropping the ticket counts it out.
-    pub fn enter(self: &Arc<Self>, name: &str) -> Option<SessionTicket> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let count = sessions.entry(name.to_owned()).or_default();
-        if *count >= self.config.limits.sessions_per_account && name != pair::keys::PEER_USER {
+    /// Something went wrong at an address. A ban that begins by it is said.
+    pub fn offend(&self, address: IpAddr, offence: Offence) {
+        let Some(ban) = self.guard.offend(address, offence, Instant::now()) else { return };
+        self.metrics.ban();
+        let (source, seconds) = (ban.source, ban.left.as_secs());
+        tracing::warn!(%source, seconds, "banned for a while: too much went wrong there");
+        let error = Some(format!("{source} is banned for {seconds} s: too much went wrong there"));
+        let (sender, remote_addr) = (sender::BAN.into(), address.to_string());
+        self.activity.put(Activity { sender, remote_addr, level: Level::Warn, error, ..Activity::default() });
+    }
+
+    /// A password of an account was wrong. Said where that shuts it.
+    pub fn offend_account(&self, account: &str, now: Instant) {
+        if self.guard.offend_account(account, now) {
+            let sentence = "its password counts only where it has logged in before, for a while: too many were wrong";
+            tracing::warn!(account, "{sentence}");
+            let (sender, username) = (sender::BAN.into(), account.to_owned());
+            let error = Some(sentence.to_owned());
+            self.activity.put(Activity { sender, username, level: Level::Warn, error, ..Activity::default() });
+        }
+    }
+
+    /// Counts a session in, unless its account has as many as it may. Dropping the ticket counts it out.
+    pub fn enter(self: &Arc<Self>, identity: &Identity) -> Option<SessionTicket> {
+        let mut sessions = self.sessions();
+        sessions.retain(|_, of_account| of_account.is_needed());
+        // As it is now: checking the password has taken its time.
+        let accounts = self.accounts();
+        let account = match identity {
+            Identity::Account(account) => Some(accounts.get(&account.name)?),
+            Identity::Peer => None,
+        };
+        let own_max = account.and_then(|account| account.max_sessions).unwrap_or(usize::MAX);
+        let max = account.map_or(usize::MAX, |_| own_max.min(self.config.limits.sessions_per_account));
+        let of_account = sessions.entry(identity.name().to_owned()).or_default();
+        if of_account.count >= max {
             return None;
         }
-        *count += 1;
-        Some(SessionTicket { daemon: self.clone(), name: name.to_owned() })
+        of_account.count += 1;
+        let paces = account.map(|account| {
+            let paces = of_account.paces.get_or_insert_default().clone();
+            paces.set(account);
+            paces
+        });
+        Some(SessionTicket { daemon: self.clone(), name: identity.name().to_owned(), paces })
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Sessions>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives sessions that go on the speed that their accounts have now.
+    fn set_paces(&self) {
+        let accounts = self.accounts();
+        for (name, sessions) in self.sessions().iter() {
+            if let (Some(paces), Some(account)) = (&sessions.paces, accounts.get(name)) {
+                paces.set(account);
+            }
+        }
+    }
+}
+
+/// The sessions of one account.
+#[derive(Default)]
+struct Sessions {
+    count: usize,
+    /// How fast all of them together may go.
+    paces: Option<Arc<Paces>>,
+}
+
+impl Sessions {
+    /// Whether there are any, or one has left a debt for the next.
+    fn is_needed(&self) -> bool {
+        self.count > 0 || self.paces.as_ref().is_some_and(|paces| paces.are_in_debt())
     }
 }
 
@@ -128,14 +231,22 @@ impl Daemon {
 pub struct SessionTicket {
     daemon: Arc<Daemon>,
     name: String,
+    paces: Option<Arc<Paces>>,
+}
+
+impl SessionTicket {
+    /// How fast it may go, together with the account's other sessions.
+    pub fn paces(&self) -> Option<Arc<Paces>> {
+        self.paces.clone()
+    }
 }
 
 impl Drop for SessionTicket {
     fn drop(&mut self) {
-        let mut sessions = self.daemon.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(count) = sessions.get_mut(&self.name) {
-            *count -= 1;
-            if *count == 0 {
+        let mut sessions = self.daemon.sessions();
+        if let Some(of_account) = sessions.get_mut(&self.name) {
+            of_account.count -= 1;
+            if !of_account.is_needed() {
                 sessions.remove(&self.name);
             }
         }

@@ -1,97 +1,132 @@
-//! The protocol as a table: one row per request, with its name, whether it writes, and the function that serves it.
+//! The protocol as a table: one row per request, with its name, what it does, and the function that serves it.
 //!
 //! Rights are decided on the row, before the function runs. Every request gets exactly one answer, unknown ones too.
+
+use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
 use pair::wire::{self, Code, Reader, kind, open_flag};
 
 use crate::fault::Fault;
-use crate::requests::{attributes, content, extended, folders, names};
-use crate::sftp::{Access, Later, Reply, Request, Sftp, Stop};
+use crate::recording::{self, Recorded};
+use crate::requests::{attributes, checksums, closing, content, copying, extended, folders, names};
+use crate::sftp::{Later, Reply, Request, Sftp, Stop};
 
-/// Whether a request writes.
+/// What a request does, as far as rights are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writes {
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
+pub enum Does {
+    /// It looks at names and attributes, or ends something.
+    Looks,
+    /// It reads content.
+    Reads,
+    /// It may add something. Whether it replaces what is there, its function asks.
+    Adds,
+    /// It changes or removes what is there.
+    Changes,
     /// OPEN: as its flags say.
     AsFlagsSay,
 }
 
 type Serve = fn(&mut Sftp, &mut Request<'_>) -> Result<Reply, Stop>;
 
-/// A row of the table.
-pub struct Row {
-    /// Packet type.
-    kind: u8,
+/// How a request is served.
+struct Job {
     /// Name, in errors and metrics.
     name: &'static str,
-    writes: Writes,
+    does: Does,
     serve: Serve,
+    recorded: Recorded,
 }
 
-const fn row(kind: u8, name: &'static str, writes: Writes, serve: Serve) -> Row {
-    Row { kind, name, writes, serve }
+/// A row of the table.
+struct Row {
+    /// Packet type.
+    kind: u8,
+    job: Job,
+}
+
+const fn row(kind: u8, name: &'static str, does: Does, serve: Serve) -> Row {
+    Row { kind, job: Job { name, does, serve, recorded: Recorded::Not } }
+}
+
+impl Row {
+    /// The same row, written down in the activity log.
+    const fn recorded(self, recorded: Recorded) -> Row {
+        Row { job: Job { recorded, ..self.job }, ..self }
+    }
 }
 
 /// All requests of version 3, draft section 6. CLOSE writes nothing that OPEN was not allowed to write.
-const ROWS: [Row; 18] = [
-    row(kind::OPEN, "open", Writes::AsFlagsSay, content::open),
-    row(kind::CLOSE, "close", Writes::No, content::close),
-    row(kind::READ, "read", Writes::No, content::read),
-    row(kind::WRITE, "write", Writes::Yes, content::write),
-    row(kind::LSTAT, "lstat", Writes::No, attributes::lstat),
-    row(kind::FSTAT, "fstat", Writes::No, attributes::fstat),
-    row(kind::SETSTAT, "setstat", Writes::Yes, attributes::setstat),
-    row(kind::FSETSTAT, "fsetstat", Writes::Yes, attributes::fsetstat),
-    row(kind::OPENDIR, "opendir", Writes::No, folders::opendir),
-    row(kind::READDIR, "readdir", Writes::No, folders::readdir),
-    row(kind::REMOVE, "remove", Writes::Yes, names::remove),
-    row(kind::MKDIR, "mkdir", Writes::Yes, folders::mkdir),
-    row(kind::RMDIR, "rmdir", Writes::Yes, folders::rmdir),
-    row(kind::REALPATH, "realpath", Writes::No, names::realpath),
-    row(kind::STAT, "stat", Writes::No, attributes::stat),
-    row(kind::RENAME, "rename", Writes::Yes, names::rename),
-    row(kind::READLINK, "readlink", Writes::No, names::readlink),
-    row(kind::SYMLINK, "symlink", Writes::Yes, names::symlink),
+static ROWS: [Row; 18] = [
+    row(kind::OPEN, "open", Does::AsFlagsSay, content::open).recorded(Recorded::Open),
+    row(kind::CLOSE, "close", Does::Looks, closing::close),
+    row(kind::READ, "read", Does::Reads, content::read),
+    row(kind::WRITE, "write", Does::Adds, content::write),
+    row(kind::LSTAT, "lstat", Does::Looks, attributes::lstat),
+    row(kind::FSTAT, "fstat", Does::Looks, attributes::fstat),
+    row(kind::SETSTAT, "setstat", Does::Adds, attributes::setstat).recorded(Recorded::Attributes),
+    row(kind::FSETSTAT, "fsetstat", Does::Adds, attributes::fsetstat),
+    row(kind::OPENDIR, "opendir", Does::Looks, folders::opendir),
+    row(kind::READDIR, "readdir", Does::Looks, folders::readdir),
+    row(kind::REMOVE, "remove", Does::Adds, names::remove).recorded(Recorded::Path("Remove")),
+    row(kind::MKDIR, "mkdir", Does::Adds, folders::mkdir).recorded(Recorded::Path("Mkdir")),
+    row(kind::RMDIR, "rmdir", Does::Changes, folders::rmdir).recorded(Recorded::Path("Rmdir")),
+    row(kind::REALPATH, "realpath", Does::Looks, names::realpath),
+    row(kind::STAT, "stat", Does::Looks, attributes::stat),
+    row(kind::RENAME, "rename", Does::Adds, names::rename).recorded(Recorded::Paths("Rename")),
+    row(kind::READLINK, "readlink", Does::Looks, names::readlink),
+    row(kind::SYMLINK, "symlink", Does::Changes, names::symlink).recorded(Recorded::Link),
 ];
 
 /// A row of the extensions.
-pub struct ExtensionRow {
-    name: &'static str,
+struct ExtensionRow {
     /// What VERSION announces; `None` for what only the other machine of the pair may use.
     announced: Option<&'static str>,
-    writes: Writes,
-    serve: Serve,
+    job: Job,
 }
 
-const fn extension(name: &'static str, announced: &'static str, writes: Writes, serve: Serve) -> ExtensionRow {
-    ExtensionRow { name, announced: Some(announced), writes, serve }
+const fn extension(name: &'static str, announced: &'static str, does: Does, serve: Serve) -> ExtensionRow {
+    ExtensionRow { announced: Some(announced), job: Job { name, does, serve, recorded: Recorded::Not } }
 }
 
-const fn of_the_pair(name: &'static str, serve: Serve) -> ExtensionRow {
-    ExtensionRow { name, announced: None, writes: Writes::No, serve }
+const fn of_the_pair(name: &'static str, does: Does, serve: Serve) -> ExtensionRow {
+    ExtensionRow { announced: None, job: Job { name, does, serve, recorded: Recorded::Not } }
 }
 
-/// OpenSSH's extensions (its PROTOCOL file, section 4) and the pair's own.
-const EXTENSIONS: &[ExtensionRow] = &[
-    extension("posix-rename@openssh.com", "1", Writes::Yes, names::posix_rename),
-    extension("statvfs@openssh.com", "2", Writes::No, extended::statvfs),
-    extension("fstatvfs@openssh.com", "2", Writes::No, extended::fstatvfs),
-    extension("hardlink@openssh.com", "1", Writes::Yes, names::hardlink),
-    extension("fsync@openssh.com", "1", Writes::Yes, content::fsync),
-    extension("lsetstat@openssh.com", "1", Writes::Yes, attributes::lsetstat),
-    extension("limits@openssh.com", "1", Writes::No, extended::limits),
-    extension("expand-path@openssh.com", "1", Writes::No, names::expand_path),
-    of_the_pair(pair::extension::HELLO, extended::hello),
-    of_the_pair(pair::extension::ACCOUNTS, extended::accounts),
-    of_the_pair(pair::extension::DIGEST, extended::digest),
+impl ExtensionRow {
+    const fn recorded(self, recorded: Recorded) -> ExtensionRow {
+        ExtensionRow { job: Job { recorded, ..self.job }, ..self }
+    }
+}
+
+/// OpenSSH's extensions (its PROTOCOL file, section 4), those of draft-ietf-secsh-filexfer-extensions-00, and the pair's
+/// own.
+static EXTENSIONS: &[ExtensionRow] = &[
+    extension("posix-rename@openssh.com", "1", Does::Adds, names::posix_rename).recorded(Recorded::Paths("Rename")),
+    extension("statvfs@openssh.com", "2", Does::Looks, extended::statvfs),
+    extension("fstatvfs@openssh.com", "2", Does::Looks, extended::fstatvfs),
+    extension("hardlink@openssh.com", "1", Does::Changes, names::hardlink).recorded(Recorded::Paths("Link")),
+    extension("fsync@openssh.com", "1", Does::Adds, closing::fsync),
+    extension("lsetstat@openssh.com", "1", Does::Adds, attributes::lsetstat).recorded(Recorded::Attributes),
+    extension("limits@openssh.com", "1", Does::Looks, extended::limits),
+    extension("expand-path@openssh.com", "1", Does::Looks, names::expand_path),
+    extension("copy-data", "1", Does::Changes, copying::copy_data),
+    extension("home-directory", "1", Does::Looks, extended::home_directory),
+    extension("users-groups-by-id@openssh.com", "1", Does::Looks, extended::users_groups_by_id),
+    extension("check-file", "1", Does::Reads, checksums::check_file),
+    extension("check-file-handle", "1", Does::Reads, checksums::check_file_handle),
+    extension("check-file-name", "1", Does::Reads, checksums::check_file_name),
+    of_the_pair(pair::extension::HELLO, Does::Looks, extended::hello),
+    of_the_pair(pair::extension::ACCOUNTS, Does::Looks, extended::accounts),
+    of_the_pair(pair::extension::DIGEST, Does::Looks, extended::digest),
+    of_the_pair(pair::extension::ACTIVITY, Does::Looks, extended::activity),
+    of_the_pair(pair::extension::PUT, Does::Adds, extended::put),
     #[cfg(test)]
-    of_the_pair("panic@sftp-ha", |_, _| panic!("a test asked for it")),
+    of_the_pair("panic@sftp-ha", Does::Looks, |_, _| panic!("a test asked for it")),
     #[cfg(test)]
-    of_the_pair("panic-later@sftp-ha", |sftp, _| Ok(sftp.later(&[b"/"], async { panic!("a test asked for it") }))),
+    of_the_pair("panic-later@sftp-ha", Does::Looks, |sftp, _| {
+        Ok(sftp.later(&[b"/"], async { panic!("a test asked for it") }))
+    }),
 ];
 
 /// How a request went.
@@ -102,11 +137,13 @@ pub enum Served {
     Later(u32, Later),
     /// It must be served again when the session's pending changes are done.
     Wait,
+    /// It is served in part and must be served again, after others had their turn.
+    Again,
 }
 
 /// Serves one packet (type and body), writing its answer to `out`.
 pub fn serve(sftp: &mut Sftp, packet: &[u8], out: &mut BytesMut) -> Result<Served, wire::Malformed> {
-    if sftp.is_full() {
+    if sftp.pending.are_full() {
         return Ok(Served::Wait);
     }
     let mut fields = Reader(packet);
@@ -116,10 +153,11 @@ pub fn serve(sftp: &mut Sftp, packet: &[u8], out: &mut BytesMut) -> Result<Serve
     }
     let id = fields.u32()?;
     let mut request = Request { id, fields, out };
-    let reply = find(sftp, packet_kind, &mut request).and_then(|(name, serve)| {
-        sftp.count(name);
-        serve(sftp, &mut request)
-    });
+    let reply = find(sftp, packet_kind, &mut request).and_then(|job| serve_job(sftp, job, &mut request));
+    if !matches!(reply, Err(Stop::Wait | Stop::Again)) {
+        // What it left for its next turn is nothing to the next request.
+        sftp.ongoing = None;
+    }
     Ok(match reply {
         Ok(Reply::Later(later)) => Served::Later(id, later),
         Ok(reply) => {
@@ -131,38 +169,47 @@ pub fn serve(sftp: &mut Sftp, packet: &[u8], out: &mut BytesMut) -> Result<Serve
             Served::Answered
         }
         Err(Stop::Wait) => Served::Wait,
+        Err(Stop::Again) => Served::Again,
     })
 }
 
-/// The row of a request, if the session may use it.
-fn find(sftp: &Sftp, packet_kind: u8, request: &mut Request<'_>) -> Result<(&'static str, Serve), Stop> {
-    let unknown = |name: &str| Fault { code: Code::OpUnsupported, text: format!("{name} is not supported") };
-    let (name, writes, serve) = if packet_kind == kind::EXTENDED {
-        let name = request.fields.bytes()?;
-        let row = EXTENSIONS.iter().find(|row| row.name.as_bytes() == name);
-        let row = row.filter(|row| row.announced.is_some() || sftp.is_peer());
-        let row = row.ok_or_else(|| unknown(&format!("the extension {}", String::from_utf8_lossy(name))))?;
-        (row.name, row.writes, row.serve)
-    } else {
-        let row = ROWS.iter().find(|row| row.kind == packet_kind);
-        let row = row.ok_or_else(|| unknown(&format!("request type {packet_kind}")))?;
-        (row.name, row.writes, row.serve)
+/// Serves a request, if the session may use it. Whatever comes of it is recorded.
+fn serve_job(sftp: &mut Sftp, job: &Job, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let (fields, began) = (request.fields, Instant::now());
+    let does = if job.does == Does::AsFlagsSay { open_does(fields) } else { job.does };
+    let reply = match sftp.access().permit(does) {
+        Ok(()) => (job.serve)(sftp, request),
+        Err(fault) => Err(fault.into()),
     };
-    let writes = match writes {
-        Writes::AsFlagsSay => open_writes(request.fields),
-        Writes::Yes => true,
-        Writes::No => false,
-    };
-    match sftp.access() {
-        Access::ReadOnly(fault) if writes => Err(fault.into()),
-        _ => Ok((name, serve)),
+    if !matches!(reply, Err(Stop::Wait | Stop::Again)) {
+        sftp.count(job.name);
+    }
+    match job.recorded {
+        Recorded::Not => reply,
+        recorded => recording::recorded(sftp, recorded, fields, began, reply),
     }
 }
 
-/// Whether OPEN's flags ask for more than reading. Flags that cannot be read are refused by OPEN itself.
-fn open_writes(mut fields: Reader<'_>) -> bool {
-    let flags = fields.bytes().and_then(|_| fields.u32());
-    flags.is_ok_and(|flags| flags & !open_flag::READ != 0)
+/// How a request is served.
+fn find(sftp: &Sftp, packet_kind: u8, request: &mut Request<'_>) -> Result<&'static Job, Stop> {
+    let unknown = |name: &str| Fault { code: Code::OpUnsupported, text: format!("{name} is not supported") };
+    if packet_kind == kind::EXTENDED {
+        let name = request.fields.bytes()?;
+        let row = EXTENSIONS.iter().find(|row| row.job.name.as_bytes() == name);
+        let row = row.filter(|row| row.announced.is_some() || sftp.is_peer());
+        Ok(&row.ok_or_else(|| unknown(&format!("the extension {}", String::from_utf8_lossy(name))))?.job)
+    } else {
+        let row = ROWS.iter().find(|row| row.kind == packet_kind);
+        Ok(&row.ok_or_else(|| unknown(&format!("request type {packet_kind}")))?.job)
+    }
+}
+
+/// What OPEN's flags ask for. Those that cannot be read are refused by OPEN itself.
+fn open_does(mut fields: Reader<'_>) -> Does {
+    match fields.bytes().and_then(|_| fields.u32()) {
+        Ok(flags) if flags & (open_flag::WRITE | open_flag::APPEND) != 0 => Does::Adds,
+        _ => Does::Reads,
+    }
 }
 
 fn greet(
@@ -179,10 +226,10 @@ fn greet(
     sftp.set_greeted();
     wire::put_packet(out, kind::VERSION, |out| {
         out.put_u32(wire::VERSION);
-        for row in EXTENSIONS {
+        for row in EXTENSIONS.iter() {
             let announced = row.announced.or_else(|| sftp.is_peer().then_some("1"));
             if let Some(announced) = announced {
-                wire::put_bytes(out, row.name.as_bytes());
+                wire::put_bytes(out, row.job.name.as_bytes());
                 wire::put_bytes(out, announced.as_bytes());
             }
         }

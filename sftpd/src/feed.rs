@@ -14,16 +14,15 @@ use pair::feed::{
     Hello, Lines, Message, REQUEST_BYTES_MAX, Request, STANDBY_NAME_MAX, Standby, is_standby_name, path, send,
 };
 use pair::record::{Epoch, Position, Record};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::daemon::Daemon;
+use crate::local_socket;
 
 /// How long nothing is said before a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -102,50 +101,13 @@ pub fn bind(state: &Path) -> anyhow::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(&path).is_ok() {
         return Err(usage(format!("{} is served: another sftpd runs on this state folder", path.display())));
     }
-    replace_socket(&path).with_context(|| format!("cannot serve the feed on {}", path.display()))
-}
-
-/// The mode is set before the socket listens, so nobody else gets in between; the rename replaces a stale one.
-fn replace_socket(path: &Path) -> anyhow::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    let fresh = path.with_extension("new");
-    match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(&fresh)?)?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
-    rustix::net::listen(&socket, CONNECTIONS_MAX as i32)?;
-    std::fs::rename(&fresh, path)?;
-    Ok(UnixListener::from_std(socket.into())?)
+    local_socket::bind(&path).with_context(|| format!("cannot serve the feed on {}", path.display()))
 }
 
 /// Serves until `shutdown`; then every connection ends at once, since a subscriber can always ask again.
 pub async fn serve(source: Arc<dyn Source>, listener: UnixListener, shutdown: CancellationToken) {
-    let connections = TaskTracker::new();
     let feed = Arc::new(Feed { source, acknowledging: Mutex::new(()) });
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
-        };
-        match accepted {
-            Ok(_) if connections.len() >= CONNECTIONS_MAX => tracing::warn!("too many connections to the feed"),
-            Ok((stream, _)) => {
-                let (feed, shutdown) = (feed.clone(), shutdown.clone());
-                connections.spawn(async move { shutdown.run_until_cancelled(connection(feed, stream)).await });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the feed");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop(listener);
-    connections.close();
-    connections.wait().await;
+    local_socket::serve(listener, "feed", CONNECTIONS_MAX, shutdown, |stream| connection(feed.clone(), stream)).await;
 }
 
 /// Requests are taken while answers are written: else a client that acknowledges and a server that sends could wait

@@ -2,21 +2,24 @@
 //!
 //! The limit is checked before anything is opened: a refused OPEN must not have cut a file.
 
-use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
+use crate::activity::Actor;
 use crate::fault::Fault;
-use crate::storage::{Attributes, Folder, InPlace, Opening, Writer};
+use crate::storage::{Attributes, Folder, InPlace, Opening, StorageError, Writer, attributes_of, file_content};
+use crate::transfer::{Direction, Transfer};
 
 /// An open thing.
 #[derive(Debug)]
 pub enum Handle {
-    /// A complete file, for reading.
-    Reading(Arc<OwnedFd>),
+    /// A file, for reading.
+    Reading(Reading),
     /// An upload that CLOSE will publish.
     Upload(Upload),
     /// A file that is written in place.
@@ -29,6 +32,15 @@ pub enum Handle {
     DraftReading(Bytes),
 }
 
+/// A file that is being read.
+#[derive(Debug)]
+pub struct Reading {
+    /// The file.
+    pub file: Arc<OwnedFd>,
+    /// How far the client is.
+    pub transfer: Transfer,
+}
+
 /// An upload that CLOSE will publish.
 #[derive(Debug)]
 pub struct Upload {
@@ -36,8 +48,10 @@ pub struct Upload {
     pub writer: Writer,
     /// What OPEN asked for.
     pub opening: Opening,
-    /// The path the client gave, for messages and for requests that must wait for the publication.
-    pub path: Vec<u8>,
+    /// How far the client is, and under which path: requests on that must wait for the publication.
+    pub transfer: Transfer,
+    /// What it has read by the same handle.
+    pub read: Transfer,
     /// Whether writes go to the end.
     pub append: bool,
     /// Why the handle can do no more, since another one has published the upload.
@@ -49,8 +63,10 @@ pub struct Upload {
 pub struct Direct {
     /// Writes it.
     pub file: Arc<InPlace>,
-    /// The path the client gave.
-    pub path: Vec<u8>,
+    /// How far the client is, and under which path.
+    pub transfer: Transfer,
+    /// What it has read by the same handle.
+    pub read: Transfer,
     /// Whether writes go to the end.
     pub append: bool,
 }
@@ -62,6 +78,8 @@ pub struct Listing {
     pub folder: Folder,
     /// Entries by name that are not in the folder, or not as this account sees them: still to be told.
     pub others: BTreeMap<Vec<u8>, Attributes>,
+    /// The names that this account sees; none: all.
+    pub shown: Option<BTreeSet<Vec<u8>>>,
 }
 
 /// A users.yaml on its way.
@@ -75,6 +93,99 @@ pub struct Draft {
     pub is_touched: bool,
     /// The first failure of a WRITE.
     pub failed: Option<Fault>,
+}
+
+/// What can be read from an open thing.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file.
+    File(Arc<OwnedFd>),
+    /// A users.yaml in memory.
+    Memory(Bytes),
+}
+
+impl Source {
+    /// Reads until the buffer is full or the content ends, and tells how much that was.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
+        let content = match self {
+            Source::File(file) => return file_content::read_at(file.as_fd(), buffer, offset),
+            Source::Memory(content) => content,
+        };
+        let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(space), Some(data)) = (buffer.get_mut(..count), rest.get(..count)) {
+            space.copy_from_slice(data);
+        }
+        Ok(count)
+    }
+
+    /// Its size now, in bytes.
+    pub fn size(&self) -> Result<u64, StorageError> {
+        match self {
+            Source::File(file) => Ok(attributes_of(file.as_fd())?.size),
+            Source::Memory(content) => Ok(content.len() as u64),
+        }
+    }
+
+    /// Device and inode of a file.
+    pub fn identity(&self) -> Result<Option<(u64, u64)>, StorageError> {
+        match self {
+            Source::File(file) => Ok(Some(attributes_of(file.as_fd())?.identity)),
+            Source::Memory(_) => Ok(None),
+        }
+    }
+}
+
+impl Reading {
+    /// Records how far it came; `is_lost` where the client has not closed it.
+    pub fn record(&self, actor: &Actor, is_lost: bool) {
+        let size = attributes_of(self.file.as_fd()).map_or(0, |attributes| attributes.size);
+        self.transfer.record_download(actor, size, is_lost);
+    }
+}
+
+impl Handle {
+    fn transfer(&self) -> Option<&Transfer> {
+        match self {
+            Handle::Reading(reading) => Some(&reading.transfer),
+            Handle::Upload(upload) => Some(&upload.transfer),
+            Handle::Direct(direct) => Some(&direct.transfer),
+            Handle::Listing(_) | Handle::Draft(_) | Handle::DraftReading(_) => None,
+        }
+    }
+
+    /// How far it is in one direction.
+    fn transfer_mut(&mut self, direction: Direction) -> Option<&mut Transfer> {
+        match (self, direction) {
+            (Handle::Reading(reading), Direction::Down) => Some(&mut reading.transfer),
+            (Handle::Upload(upload), Direction::Up) => Some(&mut upload.transfer),
+            (Handle::Upload(upload), Direction::Down) => Some(&mut upload.read),
+            (Handle::Direct(direct), Direction::Up) => Some(&mut direct.transfer),
+            (Handle::Direct(direct), Direction::Down) => Some(&mut direct.read),
+            _ => None,
+        }
+    }
+
+    /// What was read by a handle that writes.
+    fn read_beside(&self) -> Option<&Transfer> {
+        match self {
+            Handle::Upload(upload) => Some(&upload.read),
+            Handle::Direct(direct) => Some(&direct.read),
+            _ => None,
+        }
+    }
+
+    /// What reading this gives. An upload is read as far as it has come.
+    pub fn source(&self) -> Result<Source, Fault> {
+        Ok(match self {
+            Handle::Reading(reading) => Source::File(reading.file.clone()),
+            Handle::Upload(upload) => Source::File(upload.writer.file()?),
+            Handle::Direct(direct) => Source::File(direct.file.file()),
+            Handle::DraftReading(content) => Source::Memory(content.clone()),
+            Handle::Draft(_) => return Err(Errno::INVAL.into()),
+            Handle::Listing(_) => return Err(Errno::ISDIR.into()),
+        })
+    }
 }
 
 /// Everything that one session holds open.
@@ -124,6 +235,28 @@ impl Handles {
         let taken = number(handle).and_then(|number| self.open.remove(&number)).ok_or_else(unknown)?;
         self.in_connection.fetch_sub(1, Ordering::Relaxed);
         Ok(taken)
+    }
+
+    /// Bytes have gone by a handle.
+    pub fn moved(&mut self, direction: Direction, handle: &[u8], offset: u64, bytes: u64) {
+        let transfer = number(handle).and_then(|number| self.open.get_mut(&number)?.transfer_mut(direction));
+        transfer.into_iter().for_each(|transfer| transfer.moved(offset, bytes));
+    }
+
+    /// What is being transferred.
+    pub fn transfers(&self) -> impl Iterator<Item = &Transfer> {
+        self.open.values().filter_map(Handle::transfer).filter(|transfer| transfer.is_begun)
+    }
+
+    /// Records what was being transferred when the session ended.
+    pub fn record_lost(&self, actor: &Actor) {
+        for handle in self.open.values() {
+            handle.read_beside().into_iter().for_each(|read| read.record_read(actor));
+            match handle {
+                Handle::Reading(reading) => reading.record(actor, true),
+                _ => handle.transfer().into_iter().for_each(|transfer| transfer.record_lost_upload(actor)),
+            }
+        }
     }
 
     /// Whether something is being written.

@@ -7,31 +7,52 @@
 
 pub mod cli;
 pub mod config;
+mod operator;
 
 mod daemon;
 mod health;
 mod metrics;
 
+mod activity;
+mod connection;
+
+mod gateway;
+mod guard;
 mod listener;
+mod pace;
 mod socket;
 
+mod login;
 mod session;
 
 mod channel;
 mod dispatch;
+mod recording;
+
+mod access;
+mod pending;
 
 mod fault;
 mod handles;
+mod modes;
 mod requests;
 mod sftp;
+mod transfer;
 
 pub mod accounts;
 mod admin_folder;
+mod import;
+mod standbys;
 mod users_watch;
 
 mod storage;
 
+mod control;
 mod feed;
+mod local_socket;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,14 +99,16 @@ impl Running {
             self.shutdown.cancel();
         }
         self.daemon.volume.close().await;
+        let log = self.daemon.activity.clone();
+        let _ = tokio::task::spawn_blocking(move || log.flush()).await;
         result
     }
 }
 
 /// Checks everything, opens the volume, binds the addresses and serves. Says where on standard output.
 pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationToken) -> anyhow::Result<Running> {
-    std::fs::create_dir_all(&config.state)
-        .map_err(|error| usage(format!("cannot make the state folder {}: {error}", config.state.display())))?;
+    config.check()?;
+    pair::folder::claim_state(&config.state)?;
     let keys = host_keys(&config.state, &secret)?;
     let mut node = match node::read(&config.state)? {
         Some(node) => node,
@@ -97,13 +120,13 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     node::write(&config.state, &node)?;
     let (sftp, health) = (bind(config.listen, "listen").await?, bind(config.health_listen, "health_listen").await?);
     let (listen, health_listen) = (sftp.local_addr()?, health.local_addr()?);
-    let feed = feed::bind(&config.state)?;
+    let (feed, orders) = (feed::bind(&config.state)?, control::bind(&config.state)?);
     let peer_key = peer_key(&secret)?.public_key().clone();
     let kept = Accounts::load(&config.state)?;
     // A first start that broke off has kept accounts, but none in them.
     let knows_nobody = kept.as_ref().is_none_or(|kept| kept.iter().next().is_none());
     let is_first_start = knows_nobody && node.role == Role::Master;
-    let daemon = Arc::new(Daemon::new(config, volume, node, peer_key, kept.unwrap_or_default()));
+    let daemon = Arc::new(Daemon::new(config, volume, node, peer_key, kept.unwrap_or_default())?);
     if is_first_start {
         daemon.admin_folder.seed(&daemon, &daemon.config.users).await?;
     }
@@ -113,7 +136,7 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     }
     daemon.announce(&format!("health on {health_listen}"));
     daemon.announce(&format!("listening on {listen}"));
-    let ssh = Arc::new(session::ssh_config(&daemon, keys));
+    let ssh = Arc::new(session::ssh_config(keys));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
     tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
@@ -121,6 +144,11 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     let (source, feed_shutdown) = (daemon.clone(), shutdown.clone());
     tasks.spawn(async move {
         feed::serve(source, feed, feed_shutdown).await;
+        Ok(())
+    });
+    let (source, control_shutdown) = (daemon.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        control::serve(source, orders, control_shutdown).await;
         Ok(())
     });
     let sessions = listener::listen(daemon.clone(), sftp, ssh, shutdown.clone());
@@ -168,6 +196,10 @@ mod tests {
     }
 
     async fn daemon() -> Fixture {
+        daemon_as(Role::Master).await
+    }
+
+    async fn daemon_as(role: Role) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("data")).unwrap();
@@ -177,7 +209,9 @@ mod tests {
             health_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: at("data"),
             state: at("state"),
+            logs: at("logs"),
             users: at("users.yaml"),
+            role,
             ..Config::default()
         };
         let secret = PairSecret::generate().unwrap();
@@ -231,6 +265,27 @@ mod tests {
         let peer = fixture.peer().await;
         assert!(peer.lstat(b"/.pair/marker").await.is_ok());
         assert!(peer.mkdir(b"/folder", 0o755).await.is_err_and(|error| error.to_string().contains("is a master")));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_standby_takes_a_small_file_in_one_request_where_nothing_is() {
+        let fixture = daemon_as(Role::Standby).await;
+        let peer = fixture.peer().await;
+        let attrs = pair::wire::Attrs { mode: Some(0o640), times: Some((7, 7)), ..Default::default() };
+        peer.mkdir(b"/home", 0o755).await.unwrap();
+        peer.put(b"/home/file", attrs, b"content").await.unwrap();
+        let file = fixture._folder.path().join("data/home/file");
+        let found = peer.lstat(b"/home/file").await.unwrap();
+        assert_eq!((found.mode, found.times.map(|times| times.1)), (Some(0o100_640), Some(7)));
+        for taken in [&b"/home/file"[..], b"/home"] {
+            assert!(peer.put(taken, attrs, b"other").await.is_err_and(|error| !error.is_missing() && !error.is_lost()));
+        }
+        assert_eq!(std::fs::read(file).unwrap(), b"content");
+        assert!(peer.put(b"/nowhere/file", attrs, b"").await.is_err_and(|error| error.is_missing()));
+        assert!(peer.list(b"/.pair/stage").await.unwrap().is_empty(), "what was refused leaves nothing");
+        let master = daemon().await;
+        let refused = master.peer().await.put(b"/file", attrs, b"").await;
+        assert!(refused.is_err_and(|error| error.to_string().contains("is a master")));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -23,12 +23,16 @@ pub struct Metrics {
     connections: Counter,
     sessions: Gauge,
     logins: Family<Named, Counter>,
+    refused: Family<Named, Counter>,
+    bans: Counter,
     requests: Family<Named, Counter>,
     uploads: Family<Named, Counter>,
     received_bytes: Counter,
     sent_bytes: Counter,
     panics: Counter,
     generation: Gauge<u64, AtomicU64>,
+    /// Records of the activity log that could not be kept.
+    pub lost_activity: Counter,
 }
 
 impl Metrics {
@@ -39,12 +43,15 @@ impl Metrics {
             connections: Counter::default(),
             sessions: Gauge::default(),
             logins: Family::default(),
+            refused: Family::default(),
+            bans: Counter::default(),
             requests: Family::default(),
             uploads: Family::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             panics: Counter::default(),
             generation: Gauge::default(),
+            lost_activity: Counter::default(),
         };
         metrics.generation(generation);
         let registry = &mut metrics.registry;
@@ -53,12 +60,15 @@ impl Metrics {
         registry.register("connections", "Connections accepted", metrics.connections.clone());
         registry.register("sessions", "Connections open now", metrics.sessions.clone());
         registry.register("logins", "Logins by result", metrics.logins.clone());
+        registry.register("connections_refused", "Connections not taken, by reason", metrics.refused.clone());
+        registry.register("bans", "Bans of addresses that have begun", metrics.bans.clone());
         registry.register("requests", "SFTP requests by name", metrics.requests.clone());
         registry.register("uploads", "Uploads by result", metrics.uploads.clone());
         registry.register("received_bytes", "Bytes of file content received", metrics.received_bytes.clone());
         registry.register("sent_bytes", "Bytes of file content sent", metrics.sent_bytes.clone());
         registry.register("session_panics", "Sessions ended by a bug", metrics.panics.clone());
         registry.register("accounts_generation", "Number of the accounts in force", metrics.generation.clone());
+        registry.register("activity_lost", "Records missing in activity.log", metrics.lost_activity.clone());
         metrics
     }
 
@@ -72,6 +82,16 @@ impl Metrics {
     /// A login succeeded or failed.
     pub fn login(&self, succeeded: bool) {
         self.logins.get_or_create(&Named { name: if succeeded { "succeeded" } else { "failed" } }).inc();
+    }
+
+    /// A connection was not taken.
+    pub fn refused(&self, name: &'static str) {
+        self.refused.get_or_create(&Named { name }).inc();
+    }
+
+    /// A ban has begun.
+    pub fn ban(&self) {
+        self.bans.inc();
     }
 
     /// A request came.

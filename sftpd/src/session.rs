@@ -3,98 +3,88 @@
 //! Nothing but the `sftp` subsystem is served; everything else an SSH client can ask for is refused. The callbacks run
 //! in russh's one task per connection: password checks leave it, file work blocks it on purpose (see [`crate::channel`]).
 
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, PrivateKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
+use crate::accounts::{Account, certificate};
+use crate::activity::Actor;
 use crate::channel::{Broken, Channel};
+use crate::connection::Connection;
 use crate::daemon::{Daemon, SessionTicket};
+use crate::guard::Offence;
+use crate::login::{Attempts, Proof};
 use crate::sftp::{Identity, Sftp};
-
-/// Channels of one connection.
-const CHANNELS_MAX: usize = 8;
 
 /// Attempts to log in on one connection, OpenSSH's default.
 const LOGIN_ATTEMPTS_MAX: usize = 6;
 
-/// What the task that looks after a connection sees of it.
-#[derive(Default)]
-pub struct Watched {
-    // Held for a few lines, never across an await.
-    state: Mutex<WatchedState>,
-}
-
-#[derive(Default)]
-struct WatchedState {
-    identity: Option<Identity>,
-    /// All that are open, whether or not they have started SFTP.
-    open: HashSet<ChannelId>,
-    channels: HashMap<ChannelId, Arc<Channel>>,
-}
-
-impl Watched {
-    fn lock(&self) -> std::sync::MutexGuard<'_, WatchedState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Who has logged in.
-    pub fn identity(&self) -> Option<Identity> {
-        self.lock().identity.clone()
-    }
-
-    /// Whether something is being written or is on its way.
-    pub fn is_busy(&self) -> bool {
-        self.lock().channels.values().any(|channel| channel.is_busy())
-    }
-}
-
 /// The handler of one SSH connection.
 pub struct SshSession {
     daemon: Arc<Daemon>,
-    peer: SocketAddr,
-    watched: Arc<Watched>,
+    connection: Arc<Connection>,
     ticket: Option<SessionTicket>,
-    logged_in: Arc<tokio::sync::Notify>,
     /// Counts what all channels of this connection hold open.
     open_handles: Arc<AtomicUsize>,
-    /// Its number: uploads know by it who writes them.
-    number: u64,
+    attempts: Attempts,
 }
 
 impl SshSession {
-    /// A connection from `peer`. `logged_in` is told when somebody has logged in.
-    pub fn new(
-        daemon: Arc<Daemon>,
-        peer: SocketAddr,
-        watched: Arc<Watched>,
-        logged_in: Arc<tokio::sync::Notify>,
-    ) -> SshSession {
-        let number = daemon.next_connection();
-        SshSession { daemon, peer, watched, ticket: None, logged_in, open_handles: Arc::default(), number }
+    /// The session of a connection.
+    pub fn new(daemon: Arc<Daemon>, connection: Arc<Connection>) -> SshSession {
+        SshSession { daemon, connection, ticket: None, open_handles: Arc::default(), attempts: Attempts::default() }
     }
 
-    fn accept(&mut self, identity: Identity, method: &str) -> Auth {
-        let name = identity.name().to_owned();
-        let Some(ticket) = self.daemon.enter(&name) else {
-            tracing::warn!(account = name, peer = %self.peer, "login refused: the account has all the sessions it may");
-            return self.refuse();
+    fn accept(&mut self, identity: Identity, proof: Proof) -> Auth {
+        let (name, peer) = (identity.name().to_owned(), self.connection.peer);
+        let Some(ticket) = self.daemon.enter(&identity) else {
+            // Whoever knows the password has done nothing wrong.
+            return self.refuse_kindly(&name, proof, "the account has all the sessions it may");
         };
+        if let Some(paces) = ticket.paces() {
+            self.connection.slot.set(paces);
+        }
         self.ticket = Some(ticket);
+        match &identity {
+            Identity::Peer => self.daemon.guard.exempt(peer.ip()),
+            Identity::Account(account) => self.daemon.guard.befriend(&account.name, peer.ip(), Instant::now()),
+        }
         self.daemon.metrics.login(true);
-        tracing::info!(account = name, peer = %self.peer, method, "login");
-        self.watched.lock().identity = Some(identity);
-        self.logged_in.notify_one();
+        tracing::debug!(account = name, %peer, method = proof.method, "login");
+        if matches!(identity, Identity::Account(_))
+            && let Some(sentence) = self.daemon.gateway.note_login(peer.ip())
+        {
+            tracing::warn!("{sentence}");
+        }
+        self.attempts.accepted = Some(proof);
+        self.connection.set_identity(identity);
         Auth::Accept
     }
 
-    fn refuse(&self) -> Auth {
+    fn refuse(&mut self, name: &str, proof: Proof, reason: &str) -> Auth {
+        self.daemon.offend(self.connection.peer.ip(), Offence::FailedLogin);
+        self.refuse_kindly(name, proof, reason)
+    }
+
+    /// Refuses a login that costs its address nothing.
+    fn refuse_kindly(&mut self, name: &str, proof: Proof, reason: &str) -> Auth {
         self.daemon.metrics.login(false);
-        Auth::reject()
+        tracing::debug!(account = name, peer = %self.connection.peer, reason, "login failed");
+        self.attempts.has_failed = true;
+        self.daemon.activity.put(proof.failed(&self.connection, name, reason));
+        refusal()
+    }
+
+    /// Who acts on this connection, for the log. What the other machine of the pair does is no user's.
+    fn actor(&self) -> Option<Arc<Actor>> {
+        let identity = self.connection.identity()?;
+        let (log, peer) = (self.daemon.activity.clone(), self.connection.peer.to_string());
+        matches!(identity, Identity::Account(_))
+            .then(|| Arc::new(Actor::new(log, identity.name().to_owned(), peer, self.connection.id.clone())))
     }
 
     /// Whoever a key belongs to, if it may log in under that name.
@@ -102,20 +92,33 @@ impl SshSession {
         if user == pair::keys::PEER_USER {
             return (key.key_data() == self.daemon.peer_key.key_data()).then_some(Identity::Peer);
         }
-        let accounts = self.daemon.accounts();
-        let account = accounts.enabled(user)?;
+        let account = self.account(user)?;
         let known = account.public_keys.iter().any(|known| known.key_data() == key.key_data());
         known.then(|| Identity::Account(account.clone()))
     }
 
-    fn channel(&self, id: ChannelId) -> Option<Arc<Channel>> {
-        self.watched.lock().channels.get(&id).cloned()
+    /// The account with a name, if it may log in now and from here.
+    fn account(&self, name: &str) -> Option<Arc<Account>> {
+        let accounts = self.daemon.accounts();
+        accounts.get(name).filter(|account| account.admits(self.connection.peer.ip(), jiff::Timestamp::now())).cloned()
     }
+}
+
+/// All methods stay open: without this russh closes the one that failed, nobody is asked for the password again, and
+/// FileZilla shows a lost connection instead of a wrong password.
+fn refusal() -> Auth {
+    Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false }
+}
+
+/// How one may log in.
+fn methods() -> MethodSet {
+    MethodSet::from([MethodKind::PublicKey, MethodKind::Password].as_slice())
 }
 
 impl Drop for SshSession {
     fn drop(&mut self) {
-        let channels: Vec<_> = self.watched.lock().channels.drain().map(|(_, channel)| channel).collect();
+        self.attempts.record_end(&self.daemon, &self.connection);
+        let channels = self.connection.take_channels();
         for channel in &channels {
             channel.end();
         }
@@ -154,27 +157,72 @@ impl Handler for SshSession {
     type Error = SessionError;
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, SessionError> {
-        let account = self.daemon.accounts().enabled(user).cloned();
+        let account = self.account(user);
         let hash = account.as_ref().and_then(|account| account.password_hash.clone());
         let right = self.daemon.passwords.check(password.to_owned(), hash).await;
-        match account {
-            Some(account) if right => Ok(self.accept(Identity::Account(account), "password")),
-            _ => {
-                tracing::info!(account = user, peer = %self.peer, "login failed: wrong name or password");
-                Ok(self.refuse())
+        let (proof, from, now) = (Proof::password(), self.connection.peer.ip(), Instant::now());
+        // Looked at after the check: the answer takes its time whatever it is.
+        let is_shut = account.is_some() && !self.daemon.guard.takes_password(user, from, now);
+        Ok(match account {
+            Some(account) if right && !is_shut => self.accept(Identity::Account(account), proof),
+            Some(_) if is_shut => self.refuse(user, proof, "the account's password is shut: too many were wrong"),
+            Some(_) => {
+                self.daemon.offend_account(user, now);
+                self.refuse(user, proof, "wrong name or password")
             }
-        }
+            None => self.refuse(user, proof, "wrong name or password"),
+        })
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, SessionError> {
-        Ok(if self.owner(user, offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+        if self.owner(user, offer.public_key).is_some() {
+            return Ok(Auth::Accept);
+        }
+        // Clients offer all the keys they have: that one of them is not known is no failure yet.
+        let reason = "no key that was offered is known".to_owned();
+        self.attempts.unknown.get_or_insert((user.to_owned(), Proof::key(offer.public_key), reason));
+        // A certificate is offered in the same way, and seen only when it is used.
+        Ok(if self.daemon.accounts().trusted_ca.is_empty() { Auth::reject() } else { Auth::Accept })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, SessionError> {
-        match self.owner(user, key.public_key) {
-            Some(identity) => Ok(self.accept(identity, "publickey")),
-            None => Ok(self.refuse()),
-        }
+        let proof = Proof::key(key.public_key);
+        Ok(match self.owner(user, key.public_key) {
+            Some(identity) => self.accept(identity, proof),
+            // It was let this far because it might have been a certificate's: no more of a failure than its offer.
+            None if !self.daemon.accounts().trusted_ca.is_empty() => {
+                self.daemon.metrics.login(false);
+                refusal()
+            }
+            None => self.refuse(user, proof, "the key is not known"),
+        })
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, SessionError> {
+        let proof = Proof::certificate(certificate);
+        let Some(account) = self.account(user) else {
+            return Ok(self.refuse(user, proof, "there is no such account, or it may not log in now"));
+        };
+        let (from, now_s) = (self.connection.peer.ip(), jiff::Timestamp::now().as_second().unsigned_abs());
+        let trusted = &self.daemon.accounts().trusted_ca;
+        Ok(match certificate::check(certificate, user, from, now_s, trusted) {
+            Ok(()) => {
+                self.connection.set_authority(certificate.signature_key());
+                self.accept(Identity::Account(account), proof)
+            }
+            // Clients try what they have, certificates among it: no failure yet.
+            Err(sentence) => {
+                self.daemon.metrics.login(false);
+                self.attempts.unknown = Some((user.to_owned(), proof, sentence));
+                refusal()
+            }
+        })
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Done {
+        self.connection.set_client(session.remote_sshid());
+        self.attempts.record_login(&self.daemon, &self.connection);
+        Ok(())
     }
 
     async fn channel_open_session(
@@ -186,11 +234,7 @@ impl Handler for SshSession {
         // The channel's own queue is not used: its data comes to the callbacks below.
         let id = channel.id();
         drop(channel);
-        let has_room = {
-            let open = &mut self.watched.lock().open;
-            open.len() < CHANNELS_MAX && open.insert(id)
-        };
-        if has_room {
+        if self.connection.open_channel(id) {
             reply.accept().await;
         } else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
@@ -199,32 +243,33 @@ impl Handler for SshSession {
     }
 
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Done {
-        let identity = self.watched.identity().filter(|_| name == "sftp" && self.channel(id).is_none());
+        let identity = self.connection.identity().filter(|_| name == "sftp" && self.connection.channel(id).is_none());
         let Some(identity) = identity else {
             return Ok(session.channel_failure(id)?);
         };
-        let (daemon, open_handles) = (self.daemon.clone(), self.open_handles.clone());
-        match tokio::task::block_in_place(|| Sftp::new(daemon, identity, self.number, open_handles)) {
+        let (daemon, number) = (self.daemon.clone(), self.connection.number);
+        let (open_handles, actor) = (self.open_handles.clone(), self.actor());
+        match tokio::task::block_in_place(|| Sftp::new(daemon, identity, number, open_handles, actor)) {
             Ok(sftp) => {
-                self.watched.lock().channels.insert(id, Channel::new(id, session.handle(), sftp));
+                self.connection.start_channel(id, Channel::new(id, session.handle(), sftp));
                 Ok(session.channel_success(id)?)
             }
             Err(error) => {
-                tracing::error!(%error, peer = %self.peer, "the account's folder cannot be opened");
+                tracing::error!(%error, peer = %self.connection.peer, "the account's folder cannot be opened");
                 Ok(session.channel_failure(id)?)
             }
         }
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Done {
-        match self.channel(id) {
+        match self.connection.channel(id) {
             Some(channel) => channel.receive(data, session).map_err(SessionError::Channel),
             None => Ok(()),
         }
     }
 
     async fn channel_eof(&mut self, id: ChannelId, session: &mut Session) -> Done {
-        match self.channel(id) {
+        match self.connection.channel(id) {
             Some(channel) => channel.finish(),
             None => session.close(id)?,
         }
@@ -232,12 +277,7 @@ impl Handler for SshSession {
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Done {
-        let channel = {
-            let mut state = self.watched.lock();
-            state.open.remove(&id);
-            state.channels.remove(&id)
-        };
-        if let Some(channel) = channel {
+        if let Some(channel) = self.connection.take_channel(id) {
             channel.end();
             // What it holds open is closed by this, which can take its time.
             tokio::task::block_in_place(|| drop(channel));
@@ -282,11 +322,11 @@ impl Handler for SshSession {
 }
 
 /// The SSH settings, explicit: what is not listed is not offered.
-pub fn ssh_config(daemon: &Daemon, keys: Vec<PrivateKey>) -> Config {
+pub fn ssh_config(keys: Vec<PrivateKey>) -> Config {
     Config {
         // No version and no library's name: they help attackers and nobody else.
         server_id: SshId::Standard("SSH-2.0-sftp".into()),
-        methods: MethodSet::from([MethodKind::PublicKey, MethodKind::Password].as_slice()),
+        methods: methods(),
         auth_rejection_time: std::time::Duration::from_secs(1),
         // OpenSSH's client asks with "none" first; that is no guess.
         auth_rejection_time_initial: Some(std::time::Duration::ZERO),
@@ -295,7 +335,8 @@ pub fn ssh_config(daemon: &Daemon, keys: Vec<PrivateKey>) -> Config {
         preferred: preferred(),
         window_size: 8 * 1024 * 1024,
         maximum_packet_size: 32 * 1024,
-        inactivity_timeout: Some(daemon.config.limits.idle_timeout.get()),
+        // The listener looks after that: russh would take a slow account for an idle one.
+        inactivity_timeout: None,
         nodelay: true,
         ..Config::default()
     }

@@ -3,7 +3,7 @@
 //! A request on a path waits while a change of that path, of something in it or of a folder above it is on its way in
 //! the same session. So a client that does not wait for answers still sees its own changes in order.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -14,13 +14,15 @@ use bytes::BytesMut;
 use pair::wire::{Attrs, Reader};
 
 use crate::accounts::{Account, UploadMode};
+use crate::activity::Actor;
 use crate::daemon::Daemon;
 use crate::fault::Fault;
 use crate::handles::Handles;
-use crate::storage::{Attributes, Change, Place, Quota, Root, StorageError};
-
-/// Changes of one session that are on their way at once. A client that does not take its answers starts no more.
-const PENDING_MAX: usize = 512;
+use crate::modes::Modes;
+use crate::pending::{Pending, plain};
+use crate::requests::Ongoing;
+use crate::requests::owners::Owners;
+use crate::storage::{Attributes, Change, FileKind, FolderId, NewAttributes, Place, Quota, Root, StorageError};
 
 /// Who logged in.
 #[derive(Clone, Debug)]
@@ -39,15 +41,6 @@ impl Identity {
             Identity::Peer => pair::keys::PEER_USER,
         }
     }
-}
-
-/// What a session may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Read and write.
-    Full,
-    /// Read only; what writes is refused so.
-    ReadOnly(Fault),
 }
 
 /// A request being served.
@@ -94,6 +87,8 @@ pub enum Stop {
     Fault(Fault),
     /// It must wait for a change of its own session.
     Wait,
+    /// It takes long and is served in part: it goes on where [`Sftp::ongoing`] says, after others had their turn.
+    Again,
 }
 
 impl<F: Into<Fault>> From<F> for Stop {
@@ -112,6 +107,8 @@ pub struct Sftp {
     pub author: Option<Arc<str>>,
     /// The connection that it belongs to.
     pub connection: u64,
+    /// Who acts, for the log; none for the other machine of the pair.
+    pub actor: Option<Arc<Actor>>,
     /// How much its folder may hold.
     pub quota: Option<Quota>,
     /// What it takes for `/`.
@@ -120,9 +117,13 @@ pub struct Sftp {
     pub handles: Handles,
     /// Whether it has uploaded a users.yaml under another name, which waits for its rename.
     pub has_uploaded_draft: bool,
+    /// How far the request has come that takes more than one turn. It stays at the head of its channel meanwhile.
+    pub ongoing: Option<Ongoing>,
+    /// Files that this session has uploaded where its account may only add.
+    pub published: HashSet<FolderId>,
     greeted: bool,
-    pending: HashMap<u64, Vec<Vec<u8>>>,
-    next_pending: u64,
+    /// Its changes that are on their way.
+    pub pending: Pending,
 }
 
 impl Sftp {
@@ -134,13 +135,18 @@ impl Sftp {
         identity: Identity,
         connection: u64,
         open_handles: Arc<AtomicUsize>,
+        actor: Option<Arc<Actor>>,
     ) -> Result<Sftp, StorageError> {
         let author = match &identity {
             Identity::Account(account) => Some(account.name.as_str().into()),
             Identity::Peer => None,
         };
         let root = match &identity {
-            Identity::Account(account) => daemon.volume.home(&account.home, !daemon.is_standby())?,
+            Identity::Account(account) => {
+                // Hashes are in the admin's users.yaml: for nobody who reads the data as a member of a group.
+                let mode = if account.admin { 0o700 } else { daemon.config.modes().of_home() };
+                daemon.volume.home(&account.home, Some(mode).filter(|_| !daemon.is_standby()))?
+            }
             Identity::Peer => daemon.volume.whole()?,
         };
         let quota = match &identity {
@@ -156,13 +162,15 @@ impl Sftp {
             identity,
             author,
             connection,
+            actor,
             quota,
             root,
             handles,
             has_uploaded_draft: false,
+            ongoing: None,
+            published: HashSet::new(),
             greeted: false,
-            pending: HashMap::new(),
-            next_pending: 0,
+            pending: Pending::default(),
         })
     }
 
@@ -181,45 +189,52 @@ impl Sftp {
         matches!(self.identity, Identity::Peer)
     }
 
+    /// The settings for modes, which are the accounts' only: replication does as the master has it.
+    fn modes(&self) -> Modes {
+        if self.is_peer() { Modes::default() } else { self.daemon.config.modes() }
+    }
+
+    /// The mode of a new file.
+    pub fn mode_of_new_file(&self, asked: &Attrs) -> u32 {
+        self.modes().of_new_file(asked)
+    }
+
+    /// The mode of a new folder.
+    pub fn mode_of_new_folder(&self, asked: &Attrs) -> u32 {
+        self.modes().of_new_folder(asked)
+    }
+
+    /// What may be set of what a client wants to set on such a thing.
+    pub fn settable(&self, kind: FileKind, asked: NewAttributes) -> NewAttributes {
+        if self.modes().are_settable(kind) { asked } else { NewAttributes { mode: None, ..asked } }
+    }
+
+    /// Under which names the session sees owners.
+    pub fn owners(&self) -> Owners {
+        Owners::of(self.identity.name())
+    }
+
     /// Counts a request.
     pub fn count(&self, name: &'static str) {
         self.daemon.metrics.request(name);
     }
 
-    /// What the session may do now.
-    pub fn access(&self) -> Access {
-        match &self.identity {
-            // What replication would write to a master came from a wrong setting, or from a master of before.
-            Identity::Peer if !self.daemon.is_standby() => Access::ReadOnly(Fault::denied("this machine is a master")),
-            Identity::Peer => Access::Full,
-            // A failure, because FileZilla and rclone show the sentence of no other code.
-            _ if self.daemon.is_standby() => Access::ReadOnly(Fault::failure(self.daemon.standby_sentence())),
-            Identity::Account(account) if account.read_only => {
-                Access::ReadOnly(Fault::denied(format!("the account {} may only read", account.name)))
-            }
-            Identity::Account(_) => Access::Full,
-        }
-    }
-
     /// The next field as a path, once nothing of this session is changing there.
     pub fn path<'a>(&self, fields: &mut Reader<'a>) -> Result<&'a [u8], Stop> {
         let path = fields.bytes()?;
-        if path.contains(&0) {
-            return Err(Fault::failure("a path cannot hold a NUL byte").into());
-        }
-        if self.is_changing(path) {
-            return Err(Stop::Wait);
-        }
+        self.check_path(path)?;
         Ok(path)
     }
 
-    /// Whether a change of this session concerns a path.
-    pub fn is_changing(&self, path: &[u8]) -> bool {
-        if self.pending.is_empty() {
-            return false;
+    /// Refuses a path that cannot be one, and waits for a change of this session there.
+    pub fn check_path(&self, path: &[u8]) -> Result<(), Stop> {
+        if path.contains(&0) {
+            return Err(Fault::failure("a path cannot hold a NUL byte").into());
         }
-        let path = plain(path);
-        self.pending.values().flatten().any(|changing| is_in(&path, changing) || is_in(changing, &path))
+        if self.pending.concern(path) {
+            return Err(Stop::Wait);
+        }
+        self.check_ways_back(path)
     }
 
     /// The place that a path leads to, where this account has unfinished uploads at all.
@@ -265,71 +280,17 @@ impl Sftp {
         })
     }
 
-    /// Notes that paths are changing; the number ends it.
-    pub fn begin(&mut self, paths: Vec<Vec<u8>>) -> u64 {
-        self.next_pending += 1;
-        self.pending.insert(self.next_pending, paths);
-        self.next_pending
-    }
-
-    /// The change is done: its paths are free.
-    pub fn conclude(&mut self, number: u64) {
-        self.pending.entry(number).or_default().clear();
-    }
-
-    /// The change is done and answered.
-    pub fn forget(&mut self, number: u64) {
-        self.pending.remove(&number);
-    }
-
-    /// Whether so many changes are on their way that the next request must wait.
-    pub fn is_full(&self) -> bool {
-        self.pending.len() >= PENDING_MAX
-    }
-
-    /// Whether changes are on their way or not answered yet.
-    pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// Whether a copy is being made.
+    pub fn is_copying(&self) -> bool {
+        matches!(self.ongoing, Some(Ongoing::Copying(_)))
     }
 }
 
-/// A path without dots and doubled slashes, by text alone. Good enough to tell which requests of one session concern
-/// the same thing; never used to find or confine anything.
-fn plain(path: &[u8]) -> Vec<u8> {
-    let mut components: Vec<&[u8]> = Vec::new();
-    for component in path.split(|&byte| byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => {
-                components.pop();
-            }
-            _ => components.push(component),
+impl Drop for Sftp {
+    /// What was being transferred has ended by this.
+    fn drop(&mut self) {
+        if let Some(actor) = &self.actor {
+            self.handles.record_lost(actor);
         }
-    }
-    let mut plain = Vec::with_capacity(path.len() + 1);
-    for component in components {
-        plain.push(b'/');
-        plain.extend_from_slice(component);
-    }
-    plain
-}
-
-/// Whether a plain path is another one or lies in it.
-fn is_in(path: &[u8], folder: &[u8]) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_compared_in_their_plain_form() {
-        let cases = [("a", "/a"), ("/a/./b//c/", "/a/b/c"), ("/a/../b", "/b"), ("/../..", ""), (".", "")];
-        for (path, expected) in cases {
-            assert_eq!(plain(path.as_bytes()), expected.as_bytes(), "{path}");
-        }
-        assert!(is_in(b"/a/b", b"/a") && is_in(b"/a", b"/a") && is_in(b"/a", b""));
-        assert!(!is_in(b"/ab", b"/a") && !is_in(b"/a", b"/a/b"));
     }
 }

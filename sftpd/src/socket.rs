@@ -7,11 +7,16 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::pace::{Slot, Turn};
 
 /// Read ahead, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -19,18 +24,64 @@ const READ_BYTES: usize = 64 * 1024;
 /// Held back at most, in bytes.
 const CORK_BYTES: usize = 256 * 1024;
 
+/// When a connection has moved something last, and how much it has moved, in bytes on the wire.
+#[derive(Debug)]
+pub struct Clock {
+    started: Instant,
+    moved_ms: AtomicU64,
+    /// From the client.
+    pub received: AtomicU64,
+    /// To the client.
+    pub sent: AtomicU64,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock {
+            started: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Clock {
+    /// Something moves, or is worked at.
+    pub fn moved(&self) {
+        self.moved_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub fn rest(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.moved_ms.load(Ordering::Relaxed)))
+    }
+}
+
 /// A stream with buffers on both sides that can be cut from outside.
 pub struct Socket<S> {
     stream: S,
     input: BytesMut,
     output: BytesMut,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    reading: Turn,
+    writing: Turn,
+    /// When something was moved last.
+    clock: Arc<Clock>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Wraps a stream. When `cut` is over, the connection is as if the client had gone.
-    pub fn new(stream: S, cut: WaitForCancellationFutureOwned) -> Socket<S> {
-        Socket { stream, input: BytesMut::new(), output: BytesMut::new(), cut: Box::pin(cut) }
+    pub fn new(stream: S, cut: WaitForCancellationFutureOwned, slot: &Arc<Slot>, clock: Arc<Clock>) -> Socket<S> {
+        Socket {
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            cut: Box::pin(cut),
+            reading: Turn::to_read(slot.clone()),
+            writing: Turn::to_write(slot.clone()),
+            clock,
+        }
     }
 
     /// Fails once the connection was cut. Whoever waits in a read or a write is woken by it.
@@ -44,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_cut(context)?;
         while !self.output.is_empty() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.output))?;
+            let sent = ready!(write_at_pace(&mut self.stream, &mut self.writing, &self.clock, context, &self.output))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -57,10 +108,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut input = BytesMut::zeroed(READ_BYTES);
+        let piece = ready!(self.reading.poll(context));
+        let mut input = BytesMut::zeroed(piece.bytes.min(READ_BYTES));
         let mut space = ReadBuf::new(&mut input);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))?;
         let filled = space.filled().len();
+        self.reading.pay(piece, filled);
+        self.clock.moved();
+        self.clock.received.fetch_add(filled as u64, Ordering::Relaxed);
         input.truncate(filled);
         self.input = input;
         Poll::Ready(Ok(()))
@@ -101,7 +156,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
             return Poll::Ready(Ok(data.len()));
         }
         ready!(self.poll_send(context))?;
-        Pin::new(&mut self.stream).poll_write(context, data)
+        let Socket { stream, writing, clock, .. } = &mut *self;
+        write_at_pace(stream, writing, clock, context, data)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -118,6 +174,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 }
 
+/// Writes what may go now, and pays for it.
+fn write_at_pace<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    turn: &mut Turn,
+    clock: &Clock,
+    context: &mut Context<'_>,
+    data: &[u8],
+) -> Poll<io::Result<usize>> {
+    let piece = ready!(turn.poll(context));
+    let data = data.get(..piece.bytes.min(data.len())).unwrap_or_default();
+    let sent = ready!(Pin::new(stream).poll_write(context, data))?;
+    turn.pay(piece, sent);
+    clock.moved();
+    clock.sent.fetch_add(sent as u64, Ordering::Relaxed);
+    Poll::Ready(Ok(sent))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +200,7 @@ mod tests {
     fn pair() -> (Socket<tokio::io::DuplexStream>, tokio::io::DuplexStream, CancellationToken) {
         let (near, far) = tokio::io::duplex(1024 * 1024);
         let cut = CancellationToken::new();
-        (Socket::new(near, cut.clone().cancelled_owned()), far, cut)
+        (Socket::new(near, cut.clone().cancelled_owned(), &Arc::default(), Arc::default()), far, cut)
     }
 
     #[tokio::test]

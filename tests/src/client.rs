@@ -34,6 +34,12 @@ impl Outcome {
     }
 }
 
+/// A path on a server on loopback, as rclone wants it written.
+pub fn rclone_remote(address: SocketAddr, (user, password): (&str, &str), path: &str) -> String {
+    let (_, hidden) = crate::program::run(Command::new("rclone").args(["obscure", password]));
+    format!(":sftp,host=127.0.0.1,port={},user={user},pass={}:{path}", address.port(), hidden.trim())
+}
+
 /// OpenSSH's sftp, logged in as somebody.
 pub struct Sftp {
     folder: TempDir,

@@ -5,28 +5,33 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod client;
+pub mod containers;
 mod cut;
 mod link;
 pub mod load;
 mod machine;
+pub mod matrix;
 pub mod measure;
 mod mirror;
 mod openssh;
 mod pair_of_machines;
 pub mod power;
 mod program;
+pub mod raw;
+pub mod step;
 mod tree;
 mod user;
 mod wait;
 
-pub use client::{Outcome, Sftp};
+pub use client::{Outcome, Sftp, rclone_remote};
 pub use cut::Cut;
 pub use link::{Direction, Link};
-pub use machine::{Machine, MachineBuilder, new_secret};
+pub use machine::{Machine, MachineBuilder, new_secret, read_activity};
 pub use mirror::Mirror;
-pub use openssh::{OpenSsh, make_key};
+pub use openssh::{OpenSsh, make_key, rsync};
 pub use pair_of_machines::Pair;
 pub use program::{Program, binary, has_program, run};
+pub use raw::Raw;
 pub use tree::{Snapshot, fill_with_nasty_names, real_tree};
 pub use user::{User, master_with, read_all};
 pub use wait::{eventually, within};

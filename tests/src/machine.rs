@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use pair::activity::{Activity, LIVE_NAME};
 use tempfile::TempDir;
 
 use crate::client::Sftp;
@@ -84,6 +85,13 @@ impl MachineBuilder {
             health: None,
         }
     }
+}
+
+/// The records in a log folder's live file.
+pub fn read_activity(logs: &Path) -> Vec<Activity> {
+    let text = std::fs::read_to_string(logs.join(LIVE_NAME)).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+    whole.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
 }
 
 /// One machine.
@@ -175,6 +183,34 @@ impl Machine {
         self.folder.path().join("state")
     }
 
+    /// Its logs' folder.
+    pub fn logs(&self) -> PathBuf {
+        self.folder.path().join("logs")
+    }
+
+    /// Its activity log, as far as it is written.
+    pub fn activity(&self) -> Vec<Activity> {
+        read_activity(&self.logs())
+    }
+
+    /// Waits until the activity log has a record.
+    #[track_caller]
+    pub fn wait_for_activity(&self, what: &str, mut is_it: impl FnMut(&Activity) -> bool) -> Activity {
+        let mut found = None;
+        eventually(&format!("the activity log has {what}"), || {
+            found = self.activity().into_iter().find(&mut is_it);
+            found.is_some()
+        });
+        found.expect("it was found")
+    }
+
+    /// Gives its running daemon an order on the command line: whether it was done, and what was said.
+    pub fn order(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = Command::new(binary("sftpd"));
+        let (status, text) = crate::program::run(command.args(arguments).arg("--state").arg(self.state()));
+        (status.success(), text)
+    }
+
     /// A path of an account's, as it lies on the volume.
     pub fn path(&self, account: &str, path: &str) -> PathBuf {
         self.data.join(account).join(path)
@@ -193,6 +229,18 @@ impl Machine {
     /// A connection to the health port.
     pub fn connect_to_health(&self) -> TcpStream {
         TcpStream::connect(self.health.expect("it was started")).expect("the health port answers")
+    }
+
+    /// The fingerprint of the ed25519 key, as it has printed it.
+    pub fn host_key(&self) -> String {
+        let lines = self.program().lines();
+        let line = lines.iter().find(|line| line.contains("(ssh-ed25519)")).expect("it prints its keys");
+        line.split(' ').find(|word| word.starts_with("SHA256:")).expect("a fingerprint").to_owned()
+    }
+
+    /// How much it has open, connections among it.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.program().id())).expect("it runs").count()
     }
 
     /// A health page: status code and text.

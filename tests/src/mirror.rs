@@ -20,6 +20,7 @@ impl Mirror {
         let settings = [
             ("FILESYNC_DATA", text(master.data())),
             ("FILESYNC_STATE", text(&master.state())),
+            ("FILESYNC_LOGS", text(&master.logs())),
             ("FILESYNC_STANDBYS", standbys.to_owned()),
             ("FILESYNC_INTERVAL", "1s".to_owned()),
             ("FILESYNC_HEALTH_LISTEN", "127.0.0.1:0".to_owned()),

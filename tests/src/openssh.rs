@@ -16,6 +16,14 @@ pub fn make_key(folder: &Path) -> (PathBuf, String) {
     (key, public.trim().to_owned())
 }
 
+/// rsync from a folder here to one on the server that this ssh reaches.
+pub fn rsync(ssh: &str, from: &Path, to: &Path) -> Command {
+    let mut command = Command::new("rsync");
+    command.args(["-a", "-e", ssh]).arg(format!("{}/", from.display()));
+    command.arg(format!("root@127.0.0.1:{}/", to.display()));
+    command
+}
+
 /// OpenSSH's server, with its SFTP inside.
 pub struct OpenSsh {
     child: Child,
@@ -52,6 +60,15 @@ impl OpenSsh {
             std::thread::yield_now();
         }
         OpenSsh { child, address, home }
+    }
+
+    /// The ssh by which rsync reaches this server, with further options.
+    pub fn ssh(&self, key: &Path, options: &str) -> String {
+        format!(
+            "ssh -F /dev/null -p {} -i {} {options} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+            self.address().port(),
+            key.display()
+        )
     }
 
     /// Where it listens.

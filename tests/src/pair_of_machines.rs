@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use pair::control::Status;
+
 use crate::machine::{Machine, new_secret};
 use crate::mirror::Mirror;
 use crate::tree::Snapshot;
-use crate::wait::within;
+use crate::wait::{eventually, within};
 
 /// A running pair.
 pub struct Pair {
@@ -35,6 +37,16 @@ impl Pair {
         settings.iter().for_each(|(key, value)| mirror.set(key, value));
         mirror.start();
         Pair { master, standby, mirror }
+    }
+
+    /// Waits until the master knows which accounts the standby has.
+    #[track_caller]
+    pub fn wait_until_accounts_are_known(&self) {
+        eventually("the master knows the standby's accounts", || {
+            let (done, text) = self.master.order(&["status", "--json"]);
+            let status: Option<Status> = done.then(|| serde_json::from_str(&text).ok()).flatten();
+            status.is_some_and(|status| status.standbys.iter().any(|standby| standby.accounts_generation.is_some()))
+        });
     }
 
     /// Waits until both machines hold the same, and says at which paths they do not.

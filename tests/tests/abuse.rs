@@ -1,68 +1,15 @@
 //! Clients that break the rules: they lose their session at most, and nobody else notices.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
-use std::io::{Read, Write};
-use std::process::{Child, Stdio};
+use std::io::Write;
 
 use bytes::{BufMut, BytesMut};
-use pair::wire::{Attrs, Reader, kind, open_flag, put_bytes, put_packet};
-use tests::{Machine, Sftp, USER, eventually, within};
+use pair::wire::{Attrs, Code, Reader, kind, open_flag, put_bytes, put_packet};
+use tests::raw::{Answer, packet};
+use tests::{Machine, Raw, USER, eventually, within};
 
-/// A raw SFTP stream through OpenSSH's ssh.
-struct Raw {
-    child: Child,
-    _sftp: Sftp,
-}
-
-impl Raw {
-    fn connect(machine: &Machine) -> Raw {
-        let sftp = machine.sftp(USER);
-        let mut command = sftp.command("ssh");
-        command.arg("-s").arg(sftp.target()).arg("sftp");
-        let child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("ssh starts");
-        Raw { child, _sftp: sftp }
-    }
-
-    fn greeted(machine: &Machine) -> Raw {
-        let mut raw = Raw::connect(machine);
-        raw.send(&packet(kind::INIT, |out| out.put_u32(3)));
-        assert_eq!(raw.receive()[0], kind::VERSION);
-        raw
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        let input = self.child.stdin.as_mut().expect("piped");
-        // A session that was ended no longer takes anything; the test looks at what comes of it.
-        let _ = input.write_all(bytes).and_then(|()| input.flush());
-    }
-
-    fn receive(&mut self) -> Vec<u8> {
-        let output = self.child.stdout.as_mut().expect("piped");
-        let mut length = [0; 4];
-        output.read_exact(&mut length).expect("an answer");
-        let mut body = vec![0; u32::from_be_bytes(length) as usize];
-        output.read_exact(&mut body).expect("a whole answer");
-        body
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("it can be asked").is_some()
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn packet(kind: u8, body: impl FnOnce(&mut BytesMut)) -> BytesMut {
-    let mut out = BytesMut::new();
-    put_packet(&mut out, kind, body);
-    out
-}
+/// What one session may cost in memory, whatever its client does (docs/operations.md).
+const SESSION_BYTES_MAX: u64 = 120 * 1024 * 1024;
 
 fn memory_bytes(machine: &Machine) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", machine.program().id())).unwrap();
@@ -72,13 +19,15 @@ fn memory_bytes(machine: &Machine) -> u64 {
 
 /// Sends requests and reads no answer, until the session is ended for it; meanwhile memory stays bounded.
 fn flood(master: &Machine, mut raw: Raw, requests: BytesMut, before: u64) {
-    let mut input = raw.child.stdin.take().unwrap();
+    let mut input = raw.take_input();
     let sender = std::thread::spawn(move || input.write_all(&requests));
+    let mut most = 0;
     within(std::time::Duration::from_secs(90), "the flood is ended", || {
-        let grown = memory_bytes(master).saturating_sub(before);
-        assert!(grown < 120 * 1024 * 1024, "{grown} bytes are held for a client that does not read");
+        most = most.max(memory_bytes(master).saturating_sub(before));
+        assert!(most < SESSION_BYTES_MAX, "{most} bytes are held for a client that does not read");
         master.program().lines().iter().any(|line| line.contains("does not take the answers"))
     });
+    println!("at most {most} bytes were held");
     assert!(master.sftp(USER).can_log_in());
     drop(raw);
     let _ = sender.join().unwrap();
@@ -87,7 +36,7 @@ fn flood(master: &Machine, mut raw: Raw, requests: BytesMut, before: u64) {
 #[test]
 fn what_is_no_sftp_ends_the_session_and_no_other() {
     let master = Machine::master().start();
-    let mut other = Raw::greeted(&master);
+    let mut other = Raw::greeted(&master, USER);
     let init = packet(kind::INIT, |out| out.put_u32(3));
     let cases: [(&str, Vec<u8>); 6] = [
         ("a length of 4 GiB", vec![0xff; 8]),
@@ -98,7 +47,7 @@ fn what_is_no_sftp_ends_the_session_and_no_other() {
         ("a packet that ends in its number", [&init[..], &packet(kind::STAT, |out| out.put_u16(0))[..]].concat()),
     ];
     for (what, bytes) in cases {
-        let mut raw = Raw::connect(&master);
+        let mut raw = Raw::connect(&master, USER);
         raw.send(&bytes);
         eventually(what, || raw.has_ended());
     }
@@ -113,7 +62,7 @@ fn what_is_no_sftp_ends_the_session_and_no_other() {
 #[test]
 fn a_garbled_request_is_answered_under_its_own_number() {
     let master = Machine::master().start();
-    let mut raw = Raw::greeted(&master);
+    let mut raw = Raw::greeted(&master, USER);
     let requests = [
         packet(kind::OPEN, |out| {
             out.put_u32(1);
@@ -147,7 +96,7 @@ fn a_garbled_request_is_answered_under_its_own_number() {
 #[test]
 fn thousands_of_requests_in_one_go_are_all_answered() {
     let master = Machine::master().start();
-    let mut raw = Raw::greeted(&master);
+    let mut raw = Raw::greeted(&master, USER);
     let mut burst = BytesMut::new();
     for number in 0..20_000 {
         put_packet(&mut burst, kind::STAT, |out| {
@@ -155,7 +104,7 @@ fn thousands_of_requests_in_one_go_are_all_answered() {
             put_bytes(out, b"/");
         });
     }
-    let mut input = raw.child.stdin.take().unwrap();
+    let mut input = raw.take_input();
     let sender = std::thread::spawn(move || {
         input.write_all(&burst).unwrap();
         input
@@ -172,7 +121,7 @@ fn a_client_that_asks_and_never_reads_is_bounded_and_ended() {
     let master = Machine::master().start();
     std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
     std::fs::File::create(master.path("EPuser", "large")).unwrap().set_len(1 << 30).unwrap();
-    let mut raw = Raw::greeted(&master);
+    let mut raw = Raw::greeted(&master, USER);
     raw.send(&packet(kind::OPEN, |out| {
         out.put_u32(0);
         put_bytes(out, b"large");
@@ -197,7 +146,7 @@ fn a_client_that_asks_and_never_reads_is_bounded_and_ended() {
 #[test]
 fn a_client_that_makes_changes_and_never_reads_is_bounded() {
     let master = Machine::master().setting("DURABILITY", "none").start();
-    let raw = Raw::greeted(&master);
+    let raw = Raw::greeted(&master, USER);
     let mut requests = BytesMut::new();
     for number in 0..500_000_u32 {
         put_packet(&mut requests, kind::RMDIR, |out| {
@@ -207,4 +156,213 @@ fn a_client_that_makes_changes_and_never_reads_is_bounded() {
     }
     let before = memory_bytes(&master);
     flood(&master, raw, requests, before);
+}
+
+fn stat(number: u32) -> BytesMut {
+    packet(kind::STAT, |out| {
+        out.put_u32(number);
+        put_bytes(out, b"/");
+    })
+}
+
+#[test]
+fn single_bytes_and_numbers_that_come_again_are_served_as_they_are() {
+    let master = Machine::master().start();
+    let mut raw = Raw::connect(&master, USER);
+    let requests = [packet(kind::INIT, |out| out.put_u32(3)), stat(5), stat(5), stat(5)].concat();
+    for byte in requests {
+        raw.send(&[byte]);
+    }
+    assert_eq!(raw.receive()[0], kind::VERSION);
+    for _ in 0..3 {
+        let answer = raw.receive();
+        assert_eq!((answer[0], Reader(&answer[1..]).u32()), (kind::ATTRS, Ok(5)));
+    }
+}
+
+#[test]
+fn a_read_of_4_gib_gives_one_packet_and_far_offsets_give_the_end() {
+    let master = Machine::master().start();
+    let mut raw = Raw::greeted(&master, USER);
+    std::fs::File::create(master.path("EPuser", "large")).unwrap().set_len(1 << 30).unwrap();
+    let handle = raw.open(b"large", open_flag::READ, None).handle();
+    let Answer::Data(data) = raw.read(&handle, 0, u32::MAX) else { panic!("no data") };
+    assert_eq!(data.len(), 255 * 1024);
+    for offset in [1 << 30, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX - 1, u64::MAX] {
+        assert_eq!(raw.read(&handle, offset, u32::MAX), Answer::Status(Code::Eof), "{offset}");
+    }
+    let upload = raw.open(b"new", open_flag::WRITE | open_flag::CREAT, None).handle();
+    for offset in [i64::MAX as u64, u64::MAX] {
+        assert_eq!(raw.write(&upload, offset, b"far"), Answer::Status(Code::Failure), "{offset}");
+    }
+    assert_eq!(raw.on(kind::CLOSE, &upload), Answer::Status(Code::Failure), "what failed is not published");
+    assert!(!master.path("EPuser", "new").exists());
+}
+
+#[test]
+fn a_handle_is_its_sessions_own() {
+    let master = Machine::master().start();
+    std::fs::create_dir_all(master.path("admin", "")).unwrap();
+    let (mut one, mut other) = (Raw::greeted(&master, tests::ADMIN), Raw::greeted(&master, USER));
+    let handle = one.open(b"users.yaml", open_flag::READ, None).handle();
+    assert!(matches!(one.read(&handle, 0, 10), Answer::Data(_)));
+    for kind in [kind::CLOSE, kind::FSTAT, kind::READDIR] {
+        assert_eq!(other.on(kind, &handle), Answer::Status(Code::Failure));
+    }
+    assert_eq!(other.read(&handle, 0, 10), Answer::Status(Code::Failure));
+    assert!(matches!(one.read(&handle, 0, 10), Answer::Data(_)), "it is still open where it belongs");
+}
+
+#[test]
+fn a_hundred_thousand_opens_end_at_the_limit_and_leave_nothing_open() {
+    let master = Machine::master().start();
+    std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
+    std::fs::write(master.path("EPuser", "x"), "x").unwrap();
+    let before = master.open_files();
+    let mut raw = Raw::greeted(&master, USER);
+    let mut requests = BytesMut::new();
+    for number in 0..100_000_u32 {
+        put_packet(&mut requests, if number % 2 == 0 { kind::OPEN } else { kind::OPENDIR }, |out| {
+            out.put_u32(number);
+            put_bytes(out, if number % 2 == 0 { b"x" } else { b"/" });
+            out.put_u32(open_flag::READ);
+            Attrs::default().put(out);
+        });
+    }
+    let mut input = raw.take_input();
+    let sender = std::thread::spawn(move || {
+        input.write_all(&requests).unwrap();
+        input
+    });
+    let opened = (0..100_000).filter(|_| raw.receive()[0] == kind::HANDLE).count();
+    assert_eq!(opened, 256);
+    // A folder that is listed takes two.
+    assert!(master.open_files() < before + 2 * 256);
+    drop((sender.join().unwrap(), raw));
+    eventually("everything is closed", || master.open_files() <= before);
+}
+
+#[test]
+fn a_client_that_stops_in_a_packet_is_let_be_and_leaves_nothing_behind() {
+    let master = Machine::master().start();
+    let before = master.open_files();
+    let mut stuck: Vec<_> = (0..5).map(|_| Raw::greeted(&master, USER)).collect();
+    for raw in &mut stuck {
+        let upload = raw.open(b"x", open_flag::WRITE | open_flag::CREAT, None).handle();
+        let write = packet(kind::WRITE, |out| {
+            out.put_u32(9);
+            put_bytes(out, &upload);
+            out.put_u64(0);
+            put_bytes(out, &[b'x'; 100_000]);
+        });
+        raw.send(&write[..50_000]);
+    }
+    assert!(master.sftp(USER).can_log_in(), "others are served");
+    drop(stuck);
+    eventually("no socket is left", || master.open_files() <= before);
+}
+
+#[test]
+fn who_sends_no_more_gets_every_answer_and_a_good_end() {
+    let master = Machine::master().start();
+    std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
+    std::fs::File::create(master.path("EPuser", "large")).unwrap().set_len(50 << 20).unwrap();
+    let mut raw = Raw::greeted(&master, USER);
+    let handle = raw.open(b"large", open_flag::READ, None).handle();
+    let mut requests = BytesMut::new();
+    for number in 0..200_u32 {
+        put_packet(&mut requests, kind::READ, |out| {
+            out.put_u32(number);
+            put_bytes(out, &handle);
+            out.put_u64(u64::from(number) * 255 * 1024);
+            out.put_u32(255 * 1024);
+        });
+    }
+    // A change, too: its answer comes when it is on the disk.
+    put_packet(&mut requests, kind::MKDIR, |out| {
+        out.put_u32(200);
+        put_bytes(out, b"new");
+        Attrs::default().put(out);
+    });
+    raw.send(&requests);
+    drop(raw.take_input());
+    let mut answered: Vec<_> = (0..=200).map(|_| Reader(&raw.receive()[1..]).u32().unwrap()).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, (0..=200).collect::<Vec<_>>());
+    assert_eq!(raw.try_receive(), None);
+    eventually("the client ends", || raw.has_ended());
+}
+
+#[test]
+fn a_connection_is_kept_alive_while_the_server_works_for_it() {
+    let master = Machine::master().start();
+    std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
+    std::fs::File::create(master.path("EPuser", "large")).unwrap().set_len(4 << 30).unwrap();
+    let mut raw = Raw::through(master.sftp(USER).option("ServerAliveInterval=1").option("ServerAliveCountMax=1"));
+    raw.greet();
+    let hashed = raw.extended("check-file-name", |out| {
+        put_bytes(out, b"large");
+        put_bytes(out, b"md5");
+        out.put_slice(&[0; 20]);
+    });
+    assert!(matches!(hashed, Answer::Extended(_)), "{hashed:?}");
+}
+
+#[test]
+fn compression_may_be_asked_for_and_is_not_needed() {
+    let master = Machine::master().start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("up"), vec![b'x'; 1_000_000]).unwrap();
+    let batch = format!("put {} x\n", folder.path().join("up").display());
+    master.sftp(USER).option("Compression=yes").run(&batch).expect_ok();
+    assert_eq!(std::fs::read(master.path("EPuser", "x")).unwrap().len(), 1_000_000);
+}
+
+#[test]
+fn strangers_who_speak_no_ssh_are_hung_up_on() {
+    let master = Machine::master().setting("LIMITS__LOGIN_GRACE", "2s").start();
+    let before = master.open_files();
+    let greeting = b"SSH-2.0-test\r\n";
+    let cases: [(&str, Vec<u8>); 5] = [
+        ("a web browser", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        ("zeros", vec![0; 100_000]),
+        ("a greeting without end", vec![b'S'; 100_000]),
+        ("a packet of 4 GiB", [&greeting[..], &[0xff; 40_000]].concat()),
+        ("silence behind the greeting", greeting.to_vec()),
+    ];
+    for (what, bytes) in cases {
+        let mut stream = std::net::TcpStream::connect(master.address()).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        // It may hang up before it has read everything.
+        let _ = stream.write_all(&bytes);
+        let mut heard = Vec::new();
+        let ended = std::io::Read::read_to_end(&mut stream, &mut heard);
+        let is_reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(ended.is_ok() || ended.as_ref().is_err_and(is_reset), "{what}: {ended:?}");
+    }
+    assert!(master.sftp(USER).can_log_in());
+    eventually("no socket is left", || master.open_files() <= before);
+}
+
+#[test]
+fn nobodys_number_for_an_owner_is_no_number_and_breaks_nothing() {
+    let master = Machine::master().start();
+    let mut raw = Raw::greeted(&master, USER);
+    let upload = raw.open(b"x", open_flag::WRITE | open_flag::CREAT, None).handle();
+    let nobody = Attrs { owner: Some((u32::MAX, u32::MAX)), mode: Some(0o640), ..Attrs::default() };
+    let set = |raw: &mut Raw, kind: u8, what: &[u8]| {
+        raw.ask(kind, |out| {
+            put_bytes(out, what);
+            nobody.put(out);
+        })
+    };
+    assert_eq!(set(&mut raw, kind::FSETSTAT, &upload), Answer::Status(Code::Ok));
+    assert_eq!(raw.on(kind::CLOSE, &upload), Answer::Status(Code::Ok));
+    assert_eq!(set(&mut raw, kind::SETSTAT, b"x"), Answer::Status(Code::Ok));
+    let mkdir = raw.ask(kind::MKDIR, |out| {
+        put_bytes(out, b"d");
+        nobody.put(out);
+    });
+    assert_eq!(mkdir, Answer::Status(Code::Ok));
+    assert_eq!(master.page("/readyz").0, 200, "changes are still made");
 }

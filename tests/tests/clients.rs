@@ -1,181 +1,197 @@
 //! The clients that partners bring: each puts a file, puts another over it, and gets it back.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::{ADMIN, LFTP, Machine, SEED, USER, has_program, run};
+use tests::matrix::{self, ABILITIES, Act, CLIENTS, Cell, Desk, Sizes};
+use tests::{ADMIN, Machine, SEED, Sftp, USER, has_program, run};
 
-/// A client: its program, and the command lines for an upload and a download.
-struct Client {
-    program: &'static str,
-    put: fn(&Machine, (&str, &str), &Path, &str) -> Vec<String>,
-    get: fn(&Machine, (&str, &str), &str, &Path) -> Vec<String>,
-    /// Whether it says so when an upload is refused at CLOSE.
-    tells_of_a_refusal: bool,
+/// A client of the matrix with sizes for every day; `make clients` takes the full ones.
+fn try_out(name: &str) {
+    let client = CLIENTS.iter().find(|client| client.name == name).unwrap();
+    if !client.is_there() {
+        println!("SKIPPED: {name} is not installed");
+        return;
+    }
+    let sizes = Sizes { large_bytes: 20_000_003, small_files: 60 };
+    for (cell, (ability, _)) in matrix::try_out(client, sizes).into_iter().zip(ABILITIES) {
+        println!("{ability}: {cell:?}");
+        assert!(!matches!(cell, Cell::Bad(_)), "{name}, {ability}: {cell:?}");
+    }
 }
 
-fn words(line: String) -> Vec<String> {
-    line.split('\u{1}').map(str::to_owned).collect()
-}
+macro_rules! clients {
+    ($($test:ident: $name:literal,)*) => {
+        mod matrix_of_clients {
+            $(#[test] fn $test() { super::try_out($name); })*
 
-fn rclone_remote(machine: &Machine, (user, password): (&str, &str), path: &str) -> String {
-    let (_, hidden) = run(Command::new("rclone").args(["obscure", password]));
-    format!(":sftp,host=127.0.0.1,port={},user={user},pass={}:{path}", machine.address().port(), hidden.trim())
-}
-
-fn psftp(machine: &Machine, (user, password): (&str, &str), batch: &Path) -> Vec<String> {
-    let key = machine.program().lines().into_iter().find(|line| line.contains("(ssh-ed25519)")).unwrap();
-    let key = key.split(' ').find(|word| word.starts_with("SHA256:")).unwrap().to_owned();
-    let (port, batch) = (machine.address().port(), batch.display());
-    words(format!(
-        "psftp\u{1}-batch\u{1}-P\u{1}{port}\u{1}-pw\u{1}{password}\u{1}-hostkey\u{1}{key}\u{1}-b\u{1}{batch}\u{1}{user}@127.0.0.1"
-    ))
-}
-
-fn lftp(machine: &Machine, (user, password): (&str, &str), commands: &str) -> Vec<String> {
-    let port = machine.address().port();
-    words(format!(
-        "lftp\u{1}-u\u{1}{user},{password}\u{1}-e\u{1}{LFTP}; set net:max-retries 1; {commands}; bye\u{1}sftp://127.0.0.1:{port}"
-    ))
-}
-
-const CLIENTS: [Client; 4] = [
-    Client {
-        program: "lftp",
-        put: |machine, login, file, name| lftp(machine, login, &format!("put '{}' -o {name}", file.display())),
-        get: |machine, login, name, file| lftp(machine, login, &format!("get {name} -o '{}'", file.display())),
-        tells_of_a_refusal: true,
-    },
-    Client {
-        program: "curl",
-        put: |machine, (user, password), file, name| {
-            let (port, file) = (machine.address().port(), file.display());
-            words(format!(
-                "curl\u{1}-sSk\u{1}-u\u{1}{user}:{password}\u{1}-T\u{1}{file}\u{1}sftp://127.0.0.1:{port}/{name}"
-            ))
-        },
-        get: |machine, (user, password), name, file| {
-            let (port, file) = (machine.address().port(), file.display());
-            words(format!(
-                "curl\u{1}-sSk\u{1}-u\u{1}{user}:{password}\u{1}-o\u{1}{file}\u{1}sftp://127.0.0.1:{port}/{name}"
-            ))
-        },
-        tells_of_a_refusal: false,
-    },
-    Client {
-        program: "rclone",
-        put: |machine, login, file, name| {
-            words(format!("rclone\u{1}copyto\u{1}{}\u{1}{}", file.display(), rclone_remote(machine, login, name)))
-        },
-        get: |machine, login, name, file| {
-            words(format!("rclone\u{1}copyto\u{1}{}\u{1}{}", rclone_remote(machine, login, name), file.display()))
-        },
-        tells_of_a_refusal: true,
-    },
-    Client {
-        program: "psftp",
-        put: |machine, login, file, name| {
-            let batch = file.with_extension("batch");
-            std::fs::write(&batch, format!("put \"{}\" {name}\n", file.display())).unwrap();
-            psftp(machine, login, &batch)
-        },
-        get: |machine, login, name, file| {
-            let batch = file.with_extension("batch");
-            std::fs::write(&batch, format!("get {name} \"{}\"\n", file.display())).unwrap();
-            psftp(machine, login, &batch)
-        },
-        tells_of_a_refusal: true,
-    },
-];
-
-fn go(arguments: Vec<String>) -> (bool, String) {
-    let (program, arguments) = arguments.split_first().unwrap();
-    let (status, text) = run(Command::new(program).args(arguments));
-    (status.success(), text)
-}
-
-#[test]
-fn every_client_uploads_overwrites_and_downloads() {
-    let (master, folder) = (Machine::master().start(), tempfile::tempdir().unwrap());
-    let (up, down) = (folder.path().join("up"), folder.path().join("down"));
-    for client in CLIENTS.iter().filter(|client| has_program(client.program)) {
-        // 70,000 bytes: more than one request of every client, and no round number.
-        for content in [vec![1_u8; 70_000], b"shorter".to_vec(), Vec::new(), vec![2; 3_000_000]] {
-            std::fs::write(&up, &content).unwrap();
-            let (ok, text) = go((client.put)(&master, USER, &up, client.program));
-            assert!(ok, "{}: {text}", client.program);
-            assert!(std::fs::read(master.path("EPuser", client.program)).unwrap() == content, "{}", client.program);
-            let _ = std::fs::remove_file(&down);
-            let (ok, text) = go((client.get)(&master, USER, client.program, &down));
-            assert!(ok, "{}: {text}", client.program);
-            assert!(std::fs::read(&down).unwrap_or_default() == content, "{}", client.program);
+            #[test]
+            fn is_tried_in_full() {
+                assert_eq!(super::CLIENTS.map(|client| client.name), [$($name),*]);
+            }
         }
+    };
+}
+
+clients! {
+    sftp: "OpenSSH sftp",
+    scp: "OpenSSH scp",
+    psftp: "PuTTY psftp",
+    pscp: "PuTTY pscp",
+    lftp: "lftp",
+    rclone: "rclone",
+    curl: "curl (libssh2)",
+    paramiko: "paramiko",
+    asyncssh: "asyncssh",
+    sshfs: "sshfs",
+    filezilla: "FileZilla",
+}
+
+/// A folder of the machine, mounted by sshfs until this is dropped.
+struct Mount {
+    folder: tempfile::TempDir,
+    _login: Sftp,
+}
+
+impl Mount {
+    /// `None` where nothing can be mounted.
+    fn of(master: &Machine) -> Option<Mount> {
+        if !has_program("sshfs") || !Path::new("/dev/fuse").exists() {
+            println!("SKIPPED: no sshfs or no /dev/fuse");
+            return None;
+        }
+        let (login, folder) = (master.sftp(USER), tempfile::tempdir().unwrap());
+        let template = login.command("sshfs");
+        let mut command = Command::new("sshfs");
+        // sshfs takes ssh's options, but neither ssh's settings file nor its way to name one.
+        command.args(template.get_args().take_while(|argument| *argument != "-F"));
+        for (key, value) in template.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        command.arg(format!("{}:/", login.target())).arg(folder.path());
+        let (status, text) = run(&mut command);
+        if !status.success() && text.contains("fuse") {
+            println!("SKIPPED: cannot mount here: {text}");
+            return None;
+        }
+        assert!(status.success(), "{text}");
+        Some(Mount { folder, _login: login })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a script in the mounted folder.
+    #[track_caller]
+    fn script(&self, script: &str) {
+        let (status, text) = run(Command::new("sh").args(["-euxc", script]).current_dir(self.folder.path()));
+        assert!(status.success(), "{text}");
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.folder.path()));
     }
 }
 
 #[test]
 fn a_mount_makes_changes_and_removes_files() {
-    if !has_program("sshfs") || !Path::new("/dev/fuse").exists() {
-        println!("SKIPPED: no sshfs or no /dev/fuse");
-        return;
-    }
-    let (master, folder) = (Machine::master().start(), tempfile::tempdir().unwrap());
-    let mount = folder.path().join("mount");
-    std::fs::create_dir(&mount).unwrap();
-    let sftp = master.sftp(USER);
-    let mut command = sftp.command("sshfs");
-    // sshfs takes ssh's options, but neither ssh's settings file nor its way to name one.
-    let options: Vec<_> =
-        command.get_args().take_while(|argument| *argument != "-F").map(std::ffi::OsStr::to_owned).collect();
-    let environment: Vec<_> =
-        command.get_envs().map(|(key, value)| (key.to_owned(), value.map(std::ffi::OsStr::to_owned))).collect();
-    command = Command::new("sshfs");
-    command.args(options).arg(format!("{}:/", sftp.target())).arg(&mount);
-    for (key, value) in environment {
-        match value {
-            Some(value) => command.env(key, value),
-            None => command.env_remove(key),
-        };
-    }
-    let (status, text) = run(&mut command);
-    if !status.success() && text.contains("fuse") {
-        println!("SKIPPED: cannot mount here: {text}");
-        return;
-    }
-    assert!(status.success(), "{text}");
-    let work = || -> std::io::Result<()> {
-        std::fs::write(mount.join("new"), "made on the mount")?;
-        std::fs::create_dir(mount.join("folder"))?;
-        std::fs::rename(mount.join("new"), mount.join("folder/moved"))?;
-        std::fs::write(mount.join("folder/moved"), "written anew")?;
-        std::fs::write(mount.join("gone"), "x")?;
-        std::fs::remove_file(mount.join("gone"))
-    };
-    let done = work();
-    run(Command::new("umount").arg(&mount));
-    done.unwrap();
+    let master = Machine::master().start();
+    let Some(mount) = Mount::of(&master) else { return };
+    std::fs::write(mount.path("new"), "made on the mount").unwrap();
+    std::fs::create_dir(mount.path("folder")).unwrap();
+    std::fs::rename(mount.path("new"), mount.path("folder/moved")).unwrap();
+    std::fs::write(mount.path("folder/moved"), "written anew").unwrap();
+    std::fs::write(mount.path("gone"), "x").unwrap();
+    std::fs::remove_file(mount.path("gone")).unwrap();
+    drop(mount);
     assert_eq!(std::fs::read(master.path("EPuser", "folder/moved")).unwrap(), b"written anew");
     assert!(!master.path("EPuser", "gone").exists());
+}
+
+#[test]
+fn a_mount_takes_programs_that_write_here_and_there() {
+    let master = Machine::master().start();
+    let Some(mount) = Mount::of(&master) else { return };
+    mount.script(
+        "printf 0123456789 > f
+         printf XY | dd of=f bs=1 seek=3 conv=notrunc status=none
+         printf +end >> f
+         test \"$(cat f)\" = '012XY56789+end'
+         truncate -s 4 f; truncate -s 6 f
+         test \"$(od -An -c f | tr -d ' ')\" = '012X\\0\\0'
+         sed -i s/2/two/ f
+         touch -d 2001-02-03T04:05:06Z f; test \"$(stat -c %Y f)\" = 981173106
+         chmod 640 f; test \"$(stat -c %a f)\" = 640
+         ln -s f l; test \"$(readlink l)\" = f
+         ln f hard; cmp f hard",
+    );
+    let mut reader = std::fs::File::open(mount.path("f")).unwrap();
+    mount.script("echo new > g; mv g f; test \"$(cat f)\" = new");
+    let mut old = Vec::new();
+    std::io::Read::read_to_end(&mut reader, &mut old).unwrap();
+    assert_eq!(old, b"01twoX\0\0", "who has the old version open goes on with it");
+    // A log that stays open while it grows is there when it is closed.
+    let mut log = std::fs::File::create(mount.path("log")).unwrap();
+    for line in 0..100 {
+        std::io::Write::write_all(&mut log, format!("line {line}\n").as_bytes()).unwrap();
+    }
+    drop(log);
+    assert_eq!(std::fs::read_to_string(mount.path("log")).unwrap().lines().count(), 100);
+}
+
+#[test]
+fn a_mount_takes_git_and_tar() {
+    let master = Machine::master().start();
+    let Some(mount) = Mount::of(&master).filter(|_| has_program("git")) else { return };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    mount.script(&format!(
+        "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+         git init -q repository
+         tar -C '{0}' -cf - . | tar -C repository -xf -
+         diff -r '{0}' repository -x .git
+         cd repository
+         git add . && git commit -qm one
+         echo more >> lib.rs && git commit -qam two && git checkout -q HEAD~1 && git gc -q
+         git fsck --strict && test $(git rev-list --all --count) = 2
+         git diff --exit-code",
+        source.display()
+    ));
+    run(Command::new("sync").arg("-f").arg(mount.path("")));
+    drop(mount);
+    let (status, text) = run(Command::new("git")
+        .args(["-c", "safe.directory=*", "fsck", "--strict"])
+        .current_dir(master.path("EPuser", "repository")));
+    assert!(status.success(), "as it lies on the server's disk: {text}");
 }
 
 #[test]
 fn every_client_leaves_the_accounts_alone_when_its_users_yaml_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let up = folder.path().join("up");
-    for client in CLIENTS.iter().filter(|client| has_program(client.program)) {
+    for client in CLIENTS.iter().filter(|client| client.is_there()) {
         let master = Machine::master().start();
         let before = std::fs::read(master.path("admin", "users.yaml")).unwrap();
-        std::fs::write(&up, SEED.replace("EPuser", "admin")).unwrap();
-        let (ok, text) = go((client.put)(&master, ADMIN, &up, "users.yaml"));
-        assert_eq!(!ok, client.tells_of_a_refusal, "{}: {text}", client.program);
-        assert_eq!(std::fs::read(master.path("admin", "users.yaml")).unwrap(), before, "{}", client.program);
-        assert!(master.result().contains("REFUSED"), "{}: {}", client.program, master.result());
+        let upload = |text: String| {
+            std::fs::write(&up, text).unwrap();
+            let desk = Desk::new(&master, master.address(), ADMIN);
+            let (status, text) = run(&mut (client.command)(&desk, &Act::Put(&up, "users.yaml")).unwrap());
+            (status.success(), text)
+        };
+        let (ok, text) = upload(SEED.replace("EPuser", "admin"));
+        assert_eq!(!ok, client.tells_of_a_refusal, "{}: {text}", client.name);
+        assert_eq!(std::fs::read(master.path("admin", "users.yaml")).unwrap(), before, "{}", client.name);
+        assert!(master.result().contains("REFUSED"), "{}: {}", client.name, master.result());
         assert!(master.sftp(USER).can_log_in());
 
-        std::fs::write(&up, SEED.replace("EPuser", "renamed")).unwrap();
-        let (ok, text) = go((client.put)(&master, ADMIN, &up, "users.yaml"));
-        assert!(ok, "{}: {text}", client.program);
-        assert!(master.sftp(("renamed", "1234")).can_log_in(), "{}: {}", client.program, master.result());
+        let (ok, text) = upload(SEED.replace("EPuser", "renamed"));
+        assert!(ok, "{}: {text}", client.name);
+        assert!(master.sftp(("renamed", "1234")).can_log_in(), "{}: {}", client.name, master.result());
     }
 }

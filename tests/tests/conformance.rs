@@ -9,13 +9,9 @@ use pair::client::{Client, ClientError, Login, connect};
 use pair::wire::{Attrs, Code, open_flag as flag};
 use tests::Machine;
 
-/// Where Debian and others put it.
-const REFEREES: [&str; 3] = ["/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server", "/usr/lib/ssh/sftp-server"];
-
 /// OpenSSH's server in a folder, over pipes.
 async fn referee(folder: &Path) -> (tokio::process::Child, Client) {
-    let program = REFEREES.iter().find(|path| Path::new(path).is_file()).expect("openssh's sftp-server is installed");
-    let mut child = tokio::process::Command::new(program)
+    let mut child = tokio::process::Command::new(tests::raw::referee())
         .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -337,7 +333,7 @@ async fn a_pipe_on_the_volume_is_let_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pairs_own_requests_are_unknown_to_users() {
     let (_machine, client) = ours().await;
-    for name in [pair::extension::HELLO, pair::extension::ACCOUNTS, pair::extension::DIGEST] {
+    for name in [pair::extension::HELLO, pair::extension::ACCOUNTS, pair::extension::DIGEST, pair::extension::PUT] {
         assert_eq!(shown(client.extended(name, b"{}").await), "OpUnsupported", "{name}");
         assert!(!client.has(name));
     }

@@ -199,8 +199,12 @@ fn what_came_into_a_folder_just_before_its_rename_is_under_its_new_name() {
     wait_until_followed(&pair);
     // The second version waits for the first, and finds the folder renamed when its turn comes.
     link.hold(Direction::Up);
-    run(&pair, &format!("put {} in/x\nput {} in/x\nrename in out\n", one.display(), two.display()));
-    eventually("all three are told", || pair.mirror.metric("filesync_changes_behind") >= 3.0);
+    let behind = || pair.mirror.metric("filesync_changes_behind");
+    run(&pair, &format!("put {} in/x\n", one.display()));
+    // Two that are told at once would wait as one.
+    eventually("the first is under way", || behind() >= 1.0);
+    run(&pair, &format!("put {} in/x\nrename in out\n", two.display()));
+    eventually("all three are told", || behind() >= 3.0);
     link.mend();
     wait_until_followed(&pair);
     assert_eq!(std::fs::read(pair.standby.path("EPuser", "out/x")).unwrap(), b"two");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tests::load::Chance;
-use tests::{LFTP, Machine, Sftp, USER, eventually, has_program, run};
+use tests::{LFTP, Machine, Sftp, USER, eventually, has_program, rclone_remote, run};
 
 /// Rounds in CI.
 const ROUNDS: u64 = 5;
@@ -105,16 +105,13 @@ impl Work {
                 command.args(["-u", &format!("{},{}", USER.0, USER.1), "-e", &put, &url]);
             }
             Kind::Psftp => {
-                let key = machine.program().lines().into_iter().find(|line| line.contains("(ssh-ed25519)")).unwrap();
-                let key = key.split(' ').find(|word| word.starts_with("SHA256:")).unwrap().to_owned();
+                let key = machine.host_key();
                 let batch = self.batch(&format!("put {shown} {name}\n"), number);
                 command.args(["-batch", "-P", &port.to_string(), "-pw", USER.1, "-hostkey", &key, "-b"]);
                 command.arg(batch).arg(format!("{}@127.0.0.1", USER.0));
             }
             _ => {
-                let (_, hidden) = run(Command::new("rclone").args(["obscure", USER.1]));
-                let hidden = hidden.trim();
-                let remote = format!(":sftp,host=127.0.0.1,port={port},user={},pass={hidden}:{name}", USER.0);
+                let remote = rclone_remote(machine.address(), USER, &name);
                 command.args(["copyto", "--retries", "1", "--low-level-retries", "1", "--ignore-times"]);
                 command.arg(file).arg(remote);
             }

@@ -24,6 +24,90 @@ fn only_the_right_name_and_password_log_in() {
 }
 
 #[test]
+fn who_mistypes_the_password_is_asked_again() {
+    let (master, folder) = (Machine::master().start(), tempfile::tempdir().unwrap());
+    let (asked, helper) = (folder.path().join("asked"), folder.path().join("askpass"));
+    // Wrong at first, right from then on.
+    let script =
+        format!("#!/bin/sh\n[ -e '{0}' ] && echo {1} || echo wrong\necho x >> '{0}'\n", asked.display(), USER.1);
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut command = Command::new("sftp");
+    for option in ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "PreferredAuthentications=password"] {
+        command.args(["-o", option]);
+    }
+    command.args([
+        "-F",
+        "/dev/null",
+        "-o",
+        "BatchMode=no",
+        "-P",
+        &master.address().port().to_string(),
+        "-b",
+        "/dev/null",
+    ]);
+    command.arg(format!("{}@127.0.0.1", USER.0)).env("SSH_ASKPASS", helper).env("SSH_ASKPASS_REQUIRE", "force");
+    let (status, text) = run(&mut command);
+    assert!(status.success(), "{text}");
+    assert_eq!(std::fs::read_to_string(asked).unwrap().lines().count(), 2);
+}
+
+/// Signs a key with an authority's, as `ssh-keygen` does; the certificate lies beside the key.
+fn sign(authority: &std::path::Path, key: &std::path::Path, options: &[&str]) {
+    let mut command = Command::new("ssh-keygen");
+    command.args(["-q", "-s"]).arg(authority).args(["-I", "of the test", "-z", "42"]).args(options);
+    let (status, text) = run(command.arg(key.with_extension("pub")));
+    assert!(status.success(), "{text}");
+}
+
+#[test]
+fn a_certificate_of_a_trusted_authority_logs_in_whom_it_names_until_it_is_trusted_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        make_key(&folder, "ed25519")
+    });
+    // Who logs in by certificate alone needs neither password nor key.
+    let users = |authority: &str| format!("trusted_ca: [\"{authority}\"]\n{}  2: {{name: dora}}\n", tests::SEED);
+    let master = Machine::master().users(&users(&ours.1)).start();
+    let (key, _) = make_key(folder.path(), "ecdsa");
+    let can_log_in = |name: &str| master.sftp((name, "")).with_key(&key).can_log_in();
+    assert!(!can_log_in("EPuser"), "the bare key is nobody's");
+    sign(&ours.0, &key, &["-n", "EPuser,carol"]);
+    assert!(can_log_in("EPuser") && !can_log_in("admin") && !can_log_in("carol"), "carol has no account");
+    sign(&ours.0, &key, &["-n", "dora"]);
+    assert!(can_log_in("dora"));
+    sign(&ours.0, &key, &["-n", "EPuser,carol"]);
+    let login = master.wait_for_activity("the login", |record| record.sender == "login");
+    assert_eq!(login.method.as_deref(), Some("certificate"));
+    assert_eq!(login.certificate.as_deref(), Some("of the test (serial 42)"));
+    let refused = master.wait_for_activity("the refusal", |record| record.username == "admin");
+    assert_eq!(refused.error.as_deref(), Some("the certificate does not name admin"));
+    let signed_so = |options: &[&str]| {
+        sign(&ours.0, &key, options);
+        can_log_in("EPuser")
+    };
+    assert!(signed_so(&["-n", "EPuser", "-O", "source-address=127.0.0.0/8", "-V", "-1h:+1h"]));
+    assert!(!signed_so(&["-n", "EPuser", "-O", "source-address=192.0.2.0/24"]));
+    assert!(!signed_so(&["-n", "EPuser", "-O", "force-command=/bin/sh"]));
+    assert!(!signed_so(&["-n", "EPuser", "-V", "-2h:-1h"]));
+    assert!(!signed_so(&[]), "one that names nobody");
+    sign(&theirs.0, &key, &["-n", "EPuser"]);
+    assert!(!can_log_in("EPuser"), "of an authority that is not trusted");
+    sign(&ours.0, &key, &["-n", "EPuser"]);
+    assert!(can_log_in("EPuser"));
+    let mut session = tests::Raw::through(master.sftp(("EPuser", "")).with_key(&key));
+    session.greet();
+    let file = folder.path().join("users.yaml");
+    std::fs::write(&file, tests::SEED).unwrap();
+    master.sftp(ADMIN).run(&format!("put {} users.yaml\n", file.display())).expect_ok();
+    assert!(master.result().contains("~ trusted_ca: changed"), "{}", master.result());
+    assert!(!can_log_in("EPuser"));
+    eventually("whom it has let in is sent away", || session.has_ended());
+}
+
+#[test]
 fn any_of_several_keys_logs_in_and_others_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let (ed25519, ecdsa, foreign) =

@@ -7,17 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pair::wire::{Attrs, open_flag as flag};
-use tests::{Cut, LFTP, Machine, Sftp, USER, User, eventually, has_program, master_with, run};
+use tests::matrix::content;
+use tests::{Cut, LFTP, Machine, Sftp, USER, User, eventually, has_program, master_with, rclone_remote, run};
 
 const OLD_BYTES: usize = 1_000_000;
 const NEW_BYTES: usize = 8_000_000;
 const CUT_BYTES: u64 = 3_000_000;
-
-/// Bytes that differ from place to place and from seed to seed.
-fn content(seed: u32, bytes: usize) -> Vec<u8> {
-    let word = |number: u32| (number ^ seed).wrapping_mul(2_654_435_761).to_le_bytes();
-    (0..bytes as u32 / 4 + 1).flat_map(word).take(bytes).collect()
-}
 
 /// How an upload breaks off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,8 +176,7 @@ fn lftp_reconnects_by_itself_and_goes_on_where_it_was() {
 }
 
 fn psftp(scene: &Scene, address: SocketAddr, verb: &str) -> Command {
-    let key = scene.machine.program().lines().into_iter().find(|line| line.contains("(ssh-ed25519)")).unwrap();
-    let key = key.split(' ').find(|word| word.starts_with("SHA256:")).unwrap().to_owned();
+    let key = scene.machine.host_key();
     let batch = scene.folder.path().join("psftp-batch");
     std::fs::write(&batch, format!("{verb} {} x\n", scene.file().display())).unwrap();
     let mut command = Command::new("psftp");
@@ -207,12 +201,10 @@ fn rclone_removes_what_failed_and_the_old_file_stays_until_its_next_try_is_compl
     if !has_program("rclone") {
         return;
     }
-    let (_, hidden) = run(Command::new("rclone").args(["obscure", USER.1]));
     for has_old in [true, false] {
         let scene = Scene::new(has_old);
         let cut = Cut::after(CUT_BYTES, scene.machine.address());
-        let port = cut.address().port();
-        let remote = format!(":sftp,host=127.0.0.1,port={port},user={},pass={}:x", USER.0, hidden.trim());
+        let remote = rclone_remote(cut.address(), USER, "x");
         let mut command = Command::new("rclone");
         command.args(["copyto", "--retries", "3", "--low-level-retries", "3"]).arg(scene.file()).arg(remote);
         scene.check(scene.go(command));

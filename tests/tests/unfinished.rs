@@ -148,6 +148,7 @@ async fn readers_on_other_connections_get_the_last_complete_version_or_a_refusal
     let _new = begin(&writer, "fresh", b"new").await;
     assert_eq!(read_all(&reader, b"x").await.unwrap(), b"the old version");
     assert!(sentence(read_all(&reader, b"fresh").await).contains("not finished"));
+    assert!(read_all(&reader, b"missing").await.is_err_and(|error| error.is_missing()), "what is not there is missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

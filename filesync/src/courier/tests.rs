@@ -34,7 +34,7 @@ async fn serve(mut stream: DuplexStream, asked: Asked, meanwhile: impl FnOnce())
                 kind::INIT => {
                     put_packet(&mut out, kind::VERSION, |out| {
                         out.put_u32(3);
-                        for text in ["fsync@openssh.com", "1", "posix-rename@openssh.com", "1"] {
+                        for text in ["fsync@openssh.com", "1", "posix-rename@openssh.com", "1", PUT, "1"] {
                             put_bytes(out, text.as_bytes());
                         }
                     });
@@ -76,7 +76,7 @@ async fn serve(mut stream: DuplexStream, asked: Asked, meanwhile: impl FnOnce())
 }
 
 struct Scene {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     courier: Courier,
     asked: Asked,
 }
@@ -97,7 +97,7 @@ impl Scene {
         let board = Arc::new(Board::new("s:1", Duration::from_secs(100)));
         let (source, throttle) = (Arc::new(Source::open(&data).unwrap()), Arc::new(Throttle::new(&[])));
         let courier = Courier::new(Remote::new(client, b"", true), source, Ledger::start(store), board, throttle);
-        Scene { _folder: folder, courier, asked }
+        Scene { folder, courier, asked }
     }
 
     async fn put(&self) -> Result<(), Fault> {
@@ -134,6 +134,15 @@ async fn a_file_that_changes_while_it_is_sent_gets_no_name() {
         assert!(!asked.contains(&"rename".to_owned()), "{asked:?}");
         assert_eq!(asked.last().unwrap(), "remove", "the stage goes");
     }
+}
+
+#[tokio::test]
+async fn a_small_new_file_costs_one_request() {
+    let scene = Scene::new(|_| {}).await;
+    let file = scene.folder.path().join("data/report");
+    std::fs::write(&file, vec![7; PLACED_BYTES]).unwrap();
+    scene.put().await.unwrap();
+    assert_eq!(scene.asked(), [PUT]);
 }
 
 /// Asked again, a folder would tell a time that something has given it that came into it meanwhile.

@@ -1,6 +1,6 @@
 //! The planner's questions as a table of cases, and its promises as properties over random trees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -223,9 +223,22 @@ impl Standby {
 
     fn trees<'t>(&self, world: &'t World) -> Trees<'t> {
         let (remote, base) = (self.image.clone(), self.base.clone());
-        Trees { observed: &world.tree, observed_blind: &[], remote, remote_blind: &[], base }
+        Trees { observed: &world.tree, observed_blind: &[], remote, remote_blind: &[], base, alike: &NOTHING_ALIKE }
+    }
+
+    /// All that there is, side by side.
+    fn compared(&self, world: &World) -> Comparison {
+        let mut comparison = Comparison::new(true);
+        let paths: BTreeSet<&Path> = world.tree.keys().chain(self.image.keys()).chain(self.base.keys()).collect();
+        for path in paths {
+            let (ours, theirs) = (world.tree.get(path).cloned(), self.image.get(path).cloned());
+            comparison.add(path.clone(), ours, theirs, self.base.get(path).cloned());
+        }
+        comparison
     }
 }
+
+static NOTHING_ALIKE: Alike = Alike { entries: 0, tops: BTreeSet::new() };
 
 fn allow_all(scene: &Scene) -> Verdict {
     Verdict { allowed: scene.absences.keys().cloned().collect(), ..Verdict::default() }
@@ -561,6 +574,53 @@ proptest! {
         for (path, kind) in &standby.trash {
             let is_replaced = world.tree.contains_key(path) && *kind != Kind::Folder;
             prop_assert!(is_replaced || path.starts_with(PRIVATE), "{} was removed", crate::tree::shown(path));
+        }
+    }
+
+    /// What is alike can be left out of the comparison: the plan is the same. Also where nothing but its inode tells that a
+    /// folder has moved, for not every file system gives a new ctime to what is renamed.
+    #[test]
+    fn what_is_alike_makes_no_difference(
+        start in moves(25), edits in moves(8), drifts in moves(3), lost in 0usize..100, has_ctime in any::<bool>(),
+        blind in 0usize..40, is_ours in any::<bool>(),
+    ) {
+        let mut world = World::of(&["a/a = 1", "a/b = 2", "b/a/c = 3", "c/", "b/c/a/x -> y"]);
+        perturb(&mut world, &start);
+        let forget_ctime = |world: &mut World| {
+            world.tree.values_mut().filter(|_| !has_ctime).for_each(|entry| entry.ctime_ns = 0);
+        };
+        forget_ctime(&mut world);
+        let mut standby = Standby::like(&world);
+        perturb(&mut world, &edits);
+        forget_ctime(&mut world);
+        drift(&mut standby, &drifts);
+        if let Some(path) = standby.base.keys().nth(lost).cloned() {
+            standby.base.remove(&path);
+        }
+        // A folder of one side could not be listed whole.
+        let folders = world.tree.iter().filter(|(_, entry)| entry.kind == Kind::Folder);
+        let blind: Vec<Path> = folders.map(|(path, _)| path.clone()).skip(blind).take(1).collect();
+        if let Some(folder) = blind.first() {
+            match is_ours {
+                true => world.tree.retain(|path, _| !is_below(path, folder) || path.len() % 2 == 0),
+                false => standby.image.retain(|path, _| !is_below(path, folder)),
+            }
+            let has_parent = |path: &Path, tree: &Tree| upwards(path).all(|above| tree.contains_key(above));
+            let tree = world.tree.clone();
+            world.tree.retain(|path, _| has_parent(path, &tree));
+        }
+        let (ours_blind, theirs_blind) = if is_ours { (&blind[..], &[][..]) } else { (&[][..], &blind[..]) };
+        let scene_of = |trees: Trees| {
+            let trees = Trees { observed_blind: ours_blind, remote_blind: theirs_blind, ..trees };
+            let mut found = Scene::default();
+            let plan = plan(trees, true, |scene| { found = scene.clone(); allow_all(scene) });
+            (plan, found)
+        };
+        let Comparison { observed, remote, base, alike, .. } = standby.compared(&world);
+        let few = Trees { observed: &observed, remote, base, alike: &alike, ..standby.trees(&world) };
+        prop_assert_eq!(scene_of(few), scene_of(standby.trees(&world)));
+        if edits.is_empty() && drifts.is_empty() && blind.is_empty() && lost > standby.base.len() {
+            prop_assert!(observed.values().all(|entry| entry.kind == Kind::Folder), "kept: {:?}", observed.keys());
         }
     }
 

@@ -2,16 +2,16 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Held, Store, base_of, below};
+use super::{Held, Store, below};
 use crate::safety::{Memory, Missed, Reason, Verdict};
-use crate::tree::{Bases, Path};
+use crate::tree::Path;
 
 /// The span over which removals are counted, in seconds.
 const BUDGET_SPAN_S: i64 = 3600;
 
 impl Store {
     /// Begins a pass: gives it a number, and recalls what earlier ones left.
-    pub fn begin_pass(&mut self, now_s: i64, budget_percent: u64) -> rusqlite::Result<(Bases, Memory)> {
+    pub fn begin_pass(&mut self, now_s: i64, budget_percent: u64) -> rusqlite::Result<Memory> {
         let id = self.standby;
         let tx = self.db.transaction()?;
         tx.execute("UPDATE standby SET pass = pass + 1 WHERE id = ?", [id])?;
@@ -46,16 +46,9 @@ impl Store {
         }
         let mut gone = tx.prepare("SELECT path FROM gone WHERE standby = ?")?;
         memory.told = gone.query_map([id], |row| Ok((row.get(0)?, ())))?.collect::<rusqlite::Result<_>>()?;
-        let mut bases = Bases::new();
-        let mut base = tx.prepare("SELECT * FROM base WHERE standby = ? ORDER BY path")?;
-        let mut rows = base.query([id])?;
-        while let Some(row) = rows.next()? {
-            bases.insert(row.get(1)?, base_of(row)?);
-        }
-        drop(rows);
-        drop((base, gone, held, missed));
+        drop((gone, held, missed));
         tx.commit()?;
-        Ok((bases, memory))
+        Ok(memory)
     }
 
     /// Keeps a verdict for the next pass. Approvals stay as long as what they approve is missing.

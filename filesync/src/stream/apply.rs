@@ -196,8 +196,9 @@ impl<'a> Applier<'a> {
         if entry.kind == Kind::Folder {
             return Ok(Outcome::Done);
         }
-        let is_brought = |base: Option<Base>| base.is_some_and(|base| base.source == entry);
-        if is_brought(self.base(path).await?) && is_brought(self.latest_base(path).await?) {
+        let is_brought = |base: &Option<Base>| base.as_ref().is_some_and(|base| base.source == entry);
+        let base = self.base(path).await?;
+        if is_brought(&base) && is_brought(&self.latest_base(path).await?) {
             // A pass, or the time before a restart, has brought it already.
             return Ok(Outcome::Done);
         }
@@ -205,7 +206,11 @@ impl<'a> Applier<'a> {
             let job = Job { bytes: entry.size, verify: false, replaces: false };
             return Ok(Outcome::Large(path.to_vec(), job));
         }
-        match self.send(path, &entry).await {
+        let sent = match base.filter(|_| entry.kind == Kind::File) {
+            Some(_) => self.courier.put_over(path, &self.trash()).await,
+            None => self.send(path, &entry).await,
+        };
+        match sent {
             Err(Fault::NoFolder) => {
                 // Made by another hand, or not made when it should have been.
                 self.make_folders(parent(path)).await?;

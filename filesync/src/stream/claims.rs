@@ -98,6 +98,11 @@ impl Claims {
         self.state().told.contains_key(path)
     }
 
+    /// Whether the feed has told of a path since the last pass began, or of a folder above it with what is in it.
+    pub fn has_told(&self, path: &[u8]) -> bool {
+        is_told(&self.state().told, path)
+    }
+
     /// Lets somebody work at a path unless a change of the feed is under way there: for what looks itself whether the volume
     /// is still as it was.
     pub fn quiet(self: &Arc<Self>, path: &[u8]) -> Option<Step> {

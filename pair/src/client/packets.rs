@@ -48,6 +48,11 @@ pub(super) fn parse_names(body: &[u8], names: &mut Vec<Name>) -> Result<()> {
     Ok(())
 }
 
+/// Whether a server's word can be the name of something in a folder.
+pub(super) fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
+
 /// The bytes that `body` writes.
 pub(super) fn encoded(body: impl FnOnce(&mut BytesMut)) -> BytesMut {
     let mut out = BytesMut::new();

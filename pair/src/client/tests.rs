@@ -161,3 +161,27 @@ fn what_leads_elsewhere_is_no_name() {
     let right: [&[u8]; 4] = [b"..a", b"...", b"\xff\n", b" "];
     assert!(right.iter().all(|name| is_name(name)));
 }
+
+#[tokio::test]
+async fn what_broke_a_client_before_or_could_is_an_error_and_never_a_wait() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/answers");
+    let mut tried = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let answers = std::fs::read(entry.unwrap().path()).unwrap();
+        // Also each of its beginnings: a server may go away anywhere.
+        for end in 0..=answers.len().min(300) {
+            let (near, mut far) = tokio::io::duplex(1 << 20);
+            far.write_all(&answers[..end]).await.unwrap();
+            drop(far);
+            let talk = async {
+                let Ok(client) = Client::over(near).await else { return };
+                let _ = client.lstat(b"x").await;
+                let _ = client.list(b"x").await;
+                let _ = client.readlink(b"x").await;
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(30), talk).await.expect("it does not wait for ever");
+            tried += 1;
+        }
+    }
+    assert!(tried > 100);
+}

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_yaml::Value;
+use serde_yaml::{Mapping, Value};
+
+/// What is said of a label that comes twice.
+pub const REPEATED_LABEL: &str = "this label comes twice";
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -12,6 +15,9 @@ use serde_yaml::Value;
 pub struct RawFile {
     /// Users under their labels.
     pub users: RawUsers,
+    /// Public keys of certificate authorities.
+    #[serde(default)]
+    pub trusted_ca: Vec<String>,
 }
 
 /// One user, as written.
@@ -33,13 +39,32 @@ pub struct RawUser {
     /// Whether it may only read.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether it may add and do nothing else.
+    #[serde(default)]
+    pub upload_only: bool,
+    /// What it may do in which of its folders.
+    #[serde(default)]
+    pub permissions: Mapping,
     /// Whether it is kept out.
     #[serde(default)]
     pub disabled: bool,
     /// How uploads are written.
     pub upload: Option<Scalar>,
+    /// How many machines have an upload before it is answered.
+    pub acknowledge: Option<Scalar>,
     /// How much the folder may hold.
     pub quota: Option<Scalar>,
+    /// How fast it may send.
+    pub upload_limit: Option<Scalar>,
+    /// How fast it may receive.
+    pub download_limit: Option<Scalar>,
+    /// How many sessions it may have at once.
+    pub max_sessions: Option<Scalar>,
+    /// From where it may log in.
+    #[serde(default)]
+    pub allow_from: Vec<String>,
+    /// When it ends.
+    pub expires: Option<Scalar>,
     /// For people.
     pub comment: Option<String>,
 }
@@ -62,7 +87,7 @@ impl<'de> Deserialize<'de> for RawUsers {
                 let mut labels = std::collections::HashSet::new();
                 while let Some(label) = map.next_key::<Scalar>()? {
                     if !labels.insert(label.text.clone()) {
-                        return Err(A::Error::custom("this label comes twice"));
+                        return Err(A::Error::custom(REPEATED_LABEL));
                     }
                     users.push((label.text, map.next_value()?));
                 }

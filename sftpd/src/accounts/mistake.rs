@@ -33,7 +33,31 @@ impl Mistake {
         });
         let text = error.to_string();
         let text = text.split_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        Mistake { position, text: without_value(text) }
+        Mistake { position, text: with_hint(without_value(text)) }
+    }
+}
+
+/// What to do about what the parser says in words of its own.
+const HINTS: [(&str, &str); 7] = [
+    (
+        "character that cannot start any token",
+        "indent with spaces and not with tabs, and put a value that begins with @, ` or % in quotes",
+    ),
+    ("end of stream", "a quote or a bracket is opened and not closed"),
+    ("did not find expected", "look at the indentation and the quotes of this line and the one above"),
+    (
+        "mapping values are not allowed",
+        "put a value with a colon in quotes; fields of one user stand at the same depth",
+    ),
+    ("unknown escape character", "in double quotes a backslash is written twice; single quotes take it as it is"),
+    ("tab character", "indent with spaces and not with tabs"),
+    ("missing field `users`", "the file begins with `users:`"),
+];
+
+fn with_hint(text: String) -> String {
+    match HINTS.iter().find(|(words, _)| text.contains(words)) {
+        Some((_, hint)) => format!("{text}: {hint}"),
+        None => text,
     }
 }
 
@@ -45,17 +69,56 @@ fn without_value(text: &str) -> String {
         (Some(wrong), Some(expected)) if wrong < expected => {
             let (place, expected) =
                 (text.get(..wrong).unwrap_or_default(), text.get(expected + 2..).unwrap_or_default());
-            format!("{place}something else stands here, {expected}")
+            format!("{}something else stands here, {}", with_place(place), in_plain_words(expected))
         }
-        (Some(wrong), _) => format!("{}something else belongs here", text.get(..wrong).unwrap_or_default()),
+        (Some(wrong), _) => format!("{}something else belongs here", with_place(text.get(..wrong).unwrap_or_default())),
         // `password:secret` without a space is a field of that name.
         (None, _) => match (text.find("unknown field `"), text.find("`, expected ")) {
             (Some(start), Some(end)) if start < end => {
-                let (place, expected) =
-                    (text.get(..start).unwrap_or_default(), text.get(end + 1..).unwrap_or_default());
-                format!("{place}unknown field{expected}")
+                let (place, name, known) = (text.get(..start), text.get(start + 15..end), text.get(end + 1..));
+                let (place, known) = (place.unwrap_or_default(), known.unwrap_or_default());
+                format!("{}unknown field{}", with_place(place), suggestion(name.unwrap_or_default(), known))
             }
-            _ => text.to_owned(),
+            _ => match text.split_once(": ") {
+                Some((place, rest)) if place.starts_with("users.") => {
+                    format!("{}{rest}", with_place(&format!("{place}: ")))
+                }
+                _ => text.to_owned(),
+            },
         },
+    }
+}
+
+/// Where serde was (`users.1.read_only: `) in the words of who writes the file.
+fn with_place(place: &str) -> String {
+    let path = place.trim_end_matches([':', ' ']);
+    match path.strip_prefix("users.").map(|path| path.split_once('.').unwrap_or((path, ""))) {
+        Some((label, "")) => format!("user {label}: "),
+        Some((label, field)) => format!("user {label}, `{field}`: "),
+        None => place.to_owned(),
+    }
+}
+
+/// What serde expects, as a person would say it.
+fn in_plain_words(expected: &str) -> String {
+    let words = [
+        ("expected a boolean", "`true` or `false` belongs here"),
+        ("expected a sequence", "a list belongs here, also of one: [a, b]"),
+        ("expected a YAML mapping", "fields belong here: {name: value}"),
+        ("expected a string", "a text belongs here, in quotes"),
+    ];
+    words.iter().find(|(serde, _)| *serde == expected).map_or(expected, |(_, plain)| plain).to_owned()
+}
+
+/// How alike a field's name must be to be the one that was meant, from 0 to 1.
+const LIKENESS_MIN: f64 = 0.85;
+
+/// The field that was meant, or all there are. The unknown name itself is not repeated.
+fn suggestion(name: &str, known: &str) -> String {
+    let names: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+    let likeness = |known: &&&str| (strsim::jaro_winkler(name, known) * 1000.0) as u32;
+    match names.iter().max_by_key(likeness) {
+        Some(meant) if strsim::jaro_winkler(name, meant) >= LIKENESS_MIN => format!(": did you mean `{meant}`?"),
+        _ => format!(": there are {}", names.join(", ")),
     }
 }

@@ -3,19 +3,26 @@
 //! A snapshot that is swapped whole. It comes out of users.yaml (see [`users_file`]) or, on a standby, from the master;
 //! it holds hashes only, and is kept in `/state/accounts.json` so that the last good accounts outlive everything.
 
+pub mod certificate;
 mod form;
 pub mod mistake;
 pub mod password;
+pub mod permissions;
 mod positions;
 pub mod rendered;
 pub mod users_file;
 
+pub use permissions::Permissions;
 pub use positions::Position;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+use jiff::Timestamp;
 use pair::exit::usage;
 use pair::node::replace_file;
 use russh::keys::PublicKey;
@@ -25,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub const ADMIN_HOME: &str = "admin";
 
 /// One account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
     /// Its label in users.yaml.
@@ -46,6 +53,12 @@ pub struct Account {
     /// Whether it may only read.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether it may add files and folders, and neither read, replace nor remove what is there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub upload_only: bool,
+    /// What it may do in which of its folders.
+    #[serde(default, skip_serializing_if = "Permissions::is_empty")]
+    pub permissions: Permissions,
     /// Whether it is kept out.
     #[serde(default)]
     pub disabled: bool,
@@ -55,9 +68,43 @@ pub struct Account {
     /// How much its folder may hold, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<u64>,
+    /// How fast all its sessions together may send, in bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_bytes_per_s: Option<NonZeroU32>,
+    /// How fast all its sessions together may receive, in bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download_bytes_per_s: Option<NonZeroU32>,
+    /// How many sessions it may have at once; the daemon's limit counts as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<usize>,
+    /// From where it may log in; empty: from everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_from: Vec<IpNet>,
+    /// From when on it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The network that a text names; an address is a network of one.
+pub fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+impl Account {
+    /// Whether it is open at a moment, to who comes from an address.
+    pub fn admits(&self, from: IpAddr, now: Timestamp) -> bool {
+        // An address of before IPv6 may come in its form for IPv6.
+        let from = from.to_canonical();
+        let is_from_there = self.allow_from.is_empty() || self.allow_from.iter().any(|net| net.contains(&from));
+        !self.disabled && is_from_there && self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 /// How an account's uploads are written.
@@ -84,6 +131,8 @@ pub struct Accounts {
     pub generation: u64,
     /// BLAKE3 of the users.yaml that they came from, as it is stored: tells whether another hand changed it.
     pub users_yaml: Option<String>,
+    /// Authorities whose certificates let in whom they name.
+    pub trusted_ca: Vec<PublicKey>,
     by_name: BTreeMap<String, Arc<Account>>,
 }
 
@@ -94,6 +143,8 @@ struct Stored {
     generation: u64,
     #[serde(default)]
     users_yaml: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trusted_ca: Vec<PublicKey>,
     accounts: Vec<Account>,
 }
 
@@ -101,17 +152,12 @@ impl Accounts {
     /// A snapshot.
     pub fn new(generation: u64, accounts: impl IntoIterator<Item = Account>) -> Accounts {
         let by_name = accounts.into_iter().map(|account| (account.name.clone(), Arc::new(account))).collect();
-        Accounts { generation, users_yaml: None, by_name }
+        Accounts { generation, users_yaml: None, trusted_ca: Vec::new(), by_name }
     }
 
     /// The account with a login name, disabled or not.
     pub fn get(&self, name: &str) -> Option<&Arc<Account>> {
         self.by_name.get(name)
-    }
-
-    /// The account with a login name, if it may log in.
-    pub fn enabled(&self, name: &str) -> Option<&Arc<Account>> {
-        self.get(name).filter(|account| !account.disabled)
     }
 
     /// How much a folder may hold: the smallest quota of the accounts that share it.
@@ -127,21 +173,22 @@ impl Accounts {
     /// What changed from `before` to here, a line each, in the words of the result file.
     pub fn changes_since(&self, before: &Accounts) -> Vec<String> {
         let names: std::collections::BTreeSet<&String> = self.by_name.keys().chain(before.by_name.keys()).collect();
-        names
-            .into_iter()
-            .filter_map(|name| match (before.get(name), self.get(name)) {
+        let ca = (self.trusted_ca != before.trusted_ca).then(|| "~ trusted_ca: changed".to_owned());
+        ca.into_iter()
+            .chain(names.into_iter().filter_map(|name| match (before.get(name), self.get(name)) {
                 (None, Some(_)) => Some(format!("+ {name}")),
                 (Some(_), None) => Some(format!("- {name}")),
                 (Some(old), Some(new)) if old != new => Some(format!("~ {name}: {}", differences(old, new).join(", "))),
                 _ => None,
-            })
+            }))
             .collect()
     }
 
     /// Reads the form in which accounts are kept and travel.
     pub fn from_json(text: &[u8]) -> anyhow::Result<Accounts> {
         let stored: Stored = serde_json::from_slice(text)?;
-        Ok(Accounts { users_yaml: stored.users_yaml, ..Accounts::new(stored.generation, stored.accounts) })
+        let accounts = Accounts::new(stored.generation, stored.accounts);
+        Ok(Accounts { users_yaml: stored.users_yaml, trusted_ca: stored.trusted_ca, ..accounts })
     }
 
     /// The form in which accounts are kept and travel.
@@ -150,6 +197,7 @@ impl Accounts {
         Ok(serde_json::to_vec_pretty(&Stored {
             generation: self.generation,
             users_yaml: self.users_yaml.clone(),
+            trusted_ca: self.trusted_ca.clone(),
             accounts,
         })?)
     }
@@ -188,9 +236,19 @@ fn differences(old: &Account, new: &Account) -> Vec<&'static str> {
     note(old.home != new.home, "new home");
     note(old.admin != new.admin, if new.admin { "admin now" } else { "no admin any more" });
     note(old.read_only != new.read_only, if new.read_only { "read-only now" } else { "may write now" });
+    note(
+        old.upload_only != new.upload_only,
+        if new.upload_only { "may only add now" } else { "may read and change now" },
+    );
+    note(old.permissions != new.permissions, "new permissions");
     note(old.disabled != new.disabled, if new.disabled { "disabled" } else { "enabled" });
     note(old.upload != new.upload, if new.upload.is_atomic() { "uploads atomic now" } else { "uploads direct now" });
     note(old.quota_bytes != new.quota_bytes, "new quota");
+    let limits = |account: &Account| (account.upload_bytes_per_s, account.download_bytes_per_s);
+    note(limits(old) != limits(new), "new speed limits");
+    note(old.max_sessions != new.max_sessions, "new max_sessions");
+    note(old.allow_from != new.allow_from, "new allow_from");
+    note(old.expires != new.expires, "new expires");
     note(old.comment != new.comment || old.label != new.label, "new comment or label");
     differences
 }
@@ -204,14 +262,8 @@ mod tests {
             label: "1".into(),
             name: name.into(),
             password_hash: Some("$argon2id$x".into()),
-            public_keys: vec![],
             home: name.into(),
-            admin: false,
-            read_only: false,
-            disabled: false,
-            upload: UploadMode::Atomic,
-            quota_bytes: None,
-            comment: None,
+            ..Account::default()
         }
     }
 

@@ -44,6 +44,10 @@ pub enum Style {
 pub struct Positions {
     labels: HashMap<String, Position>,
     fields: HashMap<(String, String), Scalar>,
+    /// Of a field that is a list or has fields of its own: where each of them begins.
+    parts: HashMap<(String, String), Vec<Position>>,
+    /// A label that comes twice: first and again.
+    repeated: Option<(Position, Position)>,
 }
 
 impl Positions {
@@ -68,6 +72,17 @@ impl Positions {
     /// Where a user's field stands; where it has none, its label.
     pub fn field(&self, label: &str, field: &str) -> Position {
         self.scalar(label, field).map_or_else(|| self.label(label), |scalar| scalar.position)
+    }
+
+    /// Where an entry of a user's list, or of a field with fields of its own, stands.
+    pub fn part(&self, label: &str, field: &str, number: usize) -> Position {
+        let parts = self.parts.get(&(label.to_owned(), field.to_owned()));
+        parts.and_then(|parts| parts.get(number)).copied().unwrap_or_else(|| self.field(label, field))
+    }
+
+    /// The first label that comes twice: where it stands, and where it stands again.
+    pub fn repeated_label(&self) -> Option<(Position, Position)> {
+        self.repeated
     }
 
     /// A user's scalar field.
@@ -108,8 +123,24 @@ impl Walk<'_> {
         let position = Position { line: span.start.line(), column: span.start.col() + 1 };
         match self.path.as_mut_slice() {
             [Level::Mapping { key: Some(users) }, Level::Mapping { key: key @ None }] if users == "users" => {
-                self.positions.labels.insert(value.to_owned(), position);
+                if let Some(first) = self.positions.labels.insert(value.to_owned(), position) {
+                    self.positions.repeated.get_or_insert((first, position));
+                }
                 *key = Some(value.to_owned());
+            }
+            [
+                Level::Mapping { key: Some(users) },
+                Level::Mapping { key: Some(label) },
+                Level::Mapping { key: Some(field) },
+                inner @ (Level::Sequence | Level::Mapping { key: None }),
+            ] if users == "users" => {
+                self.positions.parts.entry((label.clone(), field.clone())).or_default().push(position);
+                if let Level::Mapping { key } = inner {
+                    *key = Some(value.to_owned());
+                }
+            }
+            [Level::Mapping { key: Some(field) }, Level::Sequence] => {
+                self.positions.parts.entry((String::new(), field.clone())).or_default().push(position);
             }
             [.., Level::Mapping { key: key @ None }] => *key = Some(value.to_owned()),
             [
@@ -171,5 +202,11 @@ mod tests {
         assert_eq!(written("1", "password"), ("it''s", Style::Quoted));
         assert_eq!(written("ADMIN", "name"), ("admin", Style::Quoted));
         assert!(positions.scalar("1", "public_keys").is_none());
+        assert_eq!(positions.part("1", "public_keys", 1), Position { line: 6, column: 54 });
+        assert_eq!(positions.part("1", "public_keys", 2), positions.label("1"));
+        let twice = Positions::of("users:\n  1: {permissions: {/: read, /a: full}}\n  2: {}\n  1: {}\n");
+        assert_eq!(twice.part("1", "permissions", 1), Position { line: 2, column: 30 });
+        let [first, again] = [2, 4].map(|line| Position { line, column: 3 });
+        assert_eq!(twice.repeated_label(), Some((first, again)));
     }
 }

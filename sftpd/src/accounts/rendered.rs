@@ -1,5 +1,7 @@
 //! A users.yaml written from accounts, for when the admin's own is gone.
 
+use russh::keys::PublicKey;
+
 use super::users_file::MASK;
 use super::{Accounts, UploadMode};
 
@@ -7,8 +9,15 @@ use super::{Accounts, UploadMode};
 pub fn rendered(accounts: &Accounts) -> String {
     // JSON's quoted texts are YAML's too, with whatever they hold.
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
-    let mut text =
-        String::from("# Written by sftpd from the accounts in force, because users.yaml was gone.\nusers:\n");
+    let mut text = String::from("# Written by sftpd from the accounts in force, because users.yaml was gone.\n");
+    let lines = |keys: &[PublicKey]| {
+        let lines: Vec<String> = keys.iter().filter_map(|key| Some(quoted(&key.to_openssh().ok()?))).collect();
+        format!("[{}]", lines.join(", "))
+    };
+    if !accounts.trusted_ca.is_empty() {
+        text += &format!("trusted_ca: {}\n", lines(&accounts.trusted_ca));
+    }
+    text += "users:\n";
     for account in accounts.iter() {
         text += &format!("  {}:\n", quoted(&account.label));
         let mut line = |key: &str, value: String| text += &format!("    {key}: {value}\n");
@@ -17,24 +26,47 @@ pub fn rendered(accounts: &Accounts) -> String {
             line("password", quoted(&MASK.to_string().repeat(8)));
         }
         if !account.public_keys.is_empty() {
-            let keys: Vec<String> = account.public_keys.iter().filter_map(|key| key.to_openssh().ok()).collect();
-            line("public_keys", format!("[{}]", keys.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ")));
+            line("public_keys", lines(&account.public_keys));
         }
         if !account.admin && account.home != account.name {
             line("home", quoted(&account.home));
         }
-        for (key, is_set) in
-            [("admin", account.admin), ("read_only", account.read_only), ("disabled", account.disabled)]
-        {
+        for (key, is_set) in [
+            ("admin", account.admin),
+            ("read_only", account.read_only),
+            ("upload_only", account.upload_only),
+            ("disabled", account.disabled),
+        ] {
             if is_set {
                 line(key, "true".into());
             }
+        }
+        if !account.permissions.is_empty() {
+            let rights =
+                account.permissions.0.iter().map(|(folder, right)| format!("{}: {}", quoted(folder), right.word()));
+            line("permissions", format!("{{{}}}", rights.collect::<Vec<_>>().join(", ")));
         }
         if account.upload == UploadMode::Direct {
             line("upload", "direct".into());
         }
         if let Some(bytes) = account.quota_bytes {
             line("quota", bytes.to_string());
+        }
+        let speeds = [("upload_limit", account.upload_bytes_per_s), ("download_limit", account.download_bytes_per_s)];
+        for (key, speed) in speeds {
+            if let Some(bytes) = speed {
+                line(key, format!("{bytes}/s"));
+            }
+        }
+        if let Some(sessions) = account.max_sessions {
+            line("max_sessions", sessions.to_string());
+        }
+        if !account.allow_from.is_empty() {
+            let nets: Vec<_> = account.allow_from.iter().map(|net| quoted(&net.to_string())).collect();
+            line("allow_from", format!("[{}]", nets.join(", ")));
+        }
+        if let Some(expires) = account.expires {
+            line("expires", quoted(&expires.to_string()));
         }
         if let Some(comment) = &account.comment {
             line("comment", quoted(comment));

@@ -4,17 +4,23 @@
 //! never kept: in the stored file its bytes are overwritten by a mask of the same length ([`MASK`]), so that the file
 //! keeps its size, comments and order. No I/O, no hashing here.
 
+mod comments;
+mod fields;
+mod mask;
+
 use std::collections::HashMap;
 
 use russh::keys::PublicKey;
 
-use super::form::{RawFile, RawUser, Scalar};
+use super::form::{REPEATED_LABEL, RawFile, RawUser, Scalar};
 use super::mistake::Mistake;
 use super::positions::{Position, Positions, Style};
 use super::{ADMIN_HOME, Account, Accounts, UploadMode, password};
 
-/// The largest users.yaml, in bytes.
-pub const BYTES_MAX: usize = 1024 * 1024;
+pub use mask::{masked, with_password_masked};
+
+/// The largest users.yaml, in bytes: ten thousand accounts with two keys each.
+pub const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What stands for a password that is kept elsewhere: as many of these as the password had bytes. It is valid YAML with
 /// or without quotes. In an uploaded file it means "unchanged".
@@ -22,6 +28,9 @@ pub const MASK: char = '^';
 
 /// Brackets open at once, in the whole text. The format needs three; the parser's time grows with the square of them.
 const BRACKETS_MAX: i64 = 1000;
+
+/// More mistakes than anybody reads.
+const MISTAKES_MAX: usize = 100;
 
 /// A password as the file gives it.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,15 +56,36 @@ pub struct User {
     pub password: Password,
 }
 
+/// A users.yaml, as read.
+#[derive(Clone, Default)]
+pub struct UsersFile {
+    /// The users, in order.
+    pub users: Vec<User>,
+    /// Authorities whose certificates let in whom they name.
+    pub trusted_ca: Vec<PublicKey>,
+}
+
 /// Reads a users.yaml. `before` tells which accounts have a password that a mask can stand for.
-pub fn parse(text: &str, before: &Accounts) -> Result<Vec<User>, Vec<Mistake>> {
+pub fn parse(text: &str, before: &Accounts) -> Result<UsersFile, Vec<Mistake>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     refuse_deep_nesting(text)?;
-    let file: RawFile = serde_yaml::from_str(text).map_err(|error| vec![Mistake::of_yaml(&error)])?;
     let positions = Positions::of(text);
-    let mut check = Check { text, positions: &positions, before, mistakes: Vec::new() };
+    let file: RawFile = serde_yaml::from_str(text).map_err(|error| {
+        let twice = positions.repeated_label().filter(|_| error.to_string().contains(REPEATED_LABEL));
+        vec![twice.map_or_else(
+            || Mistake::of_yaml(&error),
+            |(first, again)| Mistake {
+                position: again,
+                text: format!("{REPEATED_LABEL} (the other on line {})", first.line),
+            },
+        )]
+    })?;
+    let has_authority = !file.trusted_ca.is_empty();
+    let mut check = Check { text, positions: &positions, before, has_authority, mistakes: Vec::new() };
     let users: Vec<User> = file.users.0.into_iter().map(|(label, raw)| check.user(label, raw)).collect();
+    let trusted_ca = check.keys("", "trusted_ca", &file.trusted_ca);
     check.comments();
+    check.repeated_passwords(&users);
     check.names(&users);
     check.homes(&users);
     if !users.iter().any(|user| user.account.admin && !user.account.disabled) {
@@ -63,39 +93,11 @@ pub fn parse(text: &str, before: &Accounts) -> Result<Vec<User>, Vec<Mistake>> {
     }
     let mut mistakes = check.mistakes;
     mistakes.sort_by_key(|mistake| mistake.position);
-    if mistakes.is_empty() { Ok(users) } else { Err(mistakes) }
-}
-
-/// The file with every plain password overwritten by its mask; `users` are what it was read as. Refused where that
-/// cannot be done safely.
-pub fn masked(text: &str, users: &[User]) -> Result<String, Vec<Mistake>> {
-    let marked = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let positions = Positions::of(marked);
-    let mut bytes = marked.as_bytes().to_vec();
-    for user in users.iter().filter(|user| matches!(user.password, Password::Plain(_) | Password::Generate)) {
-        let scalar = positions.scalar(&user.account.label, "password");
-        let Some(scalar) = scalar.filter(|scalar| scalar.style != Style::Block && !scalar.bytes.is_empty()) else {
-            return Err(vec![unmaskable(&positions, user)]);
-        };
-        if let Some(written) = bytes.get_mut(scalar.bytes.clone()) {
-            written.fill(MASK as u8);
-        }
+    if let Some(more) = mistakes.len().checked_sub(MISTAKES_MAX).filter(|more| *more > 0) {
+        mistakes.truncate(MISTAKES_MAX);
+        mistakes.extend(mistakes.last().map(|last| Mistake { text: format!("and {more} more"), ..last.clone() }));
     }
-    let masked = String::from_utf8(bytes).unwrap_or_default();
-    // Read again, with everybody's password known: each masked one must read as unchanged, and all else as before.
-    let everybody = Accounts::new(0, users.iter().map(|user| with_any_hash(&user.account)));
-    let again = parse(&masked, &everybody)?;
-    for (user, again) in users.iter().zip(&again) {
-        let expected = match &user.password {
-            Password::Plain(_) | Password::Generate => &Password::Unchanged,
-            other => other,
-        };
-        if user.account != again.account || *expected != again.password {
-            return Err(vec![unmaskable(&positions, user)]);
-        }
-    }
-    let mark = &text[..text.len() - marked.len()];
-    Ok(format!("{mark}{masked}"))
+    if mistakes.is_empty() { Ok(UsersFile { users, trusted_ca }) } else { Err(mistakes) }
 }
 
 fn refuse_deep_nesting(text: &str) -> Result<(), Vec<Mistake>> {
@@ -116,26 +118,13 @@ fn refuse_deep_nesting(text: &str) -> Result<(), Vec<Mistake>> {
     Ok(())
 }
 
-fn unmaskable(positions: &Positions, user: &User) -> Mistake {
-    let Account { label, name, .. } = &user.account;
-    let text = match positions.scalar(label, "name") {
-        Some(_) => {
-            format!("write the password of {name} on one line, in quotes, without anchors: it could not be masked")
-        }
-        None => format!("write the label of {name} in quotes: it can be read in two ways"),
-    };
-    Mistake { position: positions.field(label, "password"), text }
-}
-
-fn with_any_hash(account: &Account) -> Account {
-    Account { password_hash: Some("$".into()), ..account.clone() }
-}
-
 /// Checks one file, collecting mistakes.
 struct Check<'a> {
     text: &'a str,
     positions: &'a Positions,
     before: &'a Accounts,
+    /// Whether certificates let in whom they name.
+    has_authority: bool,
     mistakes: Vec<Mistake>,
 }
 
@@ -149,18 +138,34 @@ impl Check<'_> {
     }
 
     fn user(&mut self, label: String, raw: RawUser) -> User {
+        let permissions = self.permissions(&label, &raw);
         let name = self.as_written(&label, "name", raw.name);
         if let Err(reason) = check_name(&name) {
             self.wrong(&label, "name", format!("the name {name:?} {reason}"));
         }
         let password = self.password(&label, &name, raw.password);
-        let public_keys = self.public_keys(&label, &raw.public_keys);
-        if password == Password::None && public_keys.is_empty() && raw.public_keys.is_empty() {
+        let public_keys = self.keys(&label, "public_keys", &raw.public_keys);
+        let has_key = self.has_authority || !raw.public_keys.is_empty();
+        if password == Password::None && !has_key {
             self.wrong(&label, "name", format!("{name} could never log in: give it a password or public_keys"));
         }
         let home = self.home(&label, &name, raw.admin, raw.home);
         let upload = self.upload(&label, raw.upload);
+        self.acknowledge(&label, raw.acknowledge);
         let quota_bytes = self.quota(&label, raw.quota);
+        if raw.read_only && raw.upload_only {
+            self.wrong(&label, "upload_only", format!("{name} cannot be both `read_only` and `upload_only`"));
+        }
+        if raw.upload_only && upload == UploadMode::Direct {
+            let text =
+                format!("{name} cannot be `upload_only` and write `direct`: what broke off could never be mended");
+            self.wrong(&label, "upload", text);
+        }
+        let upload_bytes_per_s = self.speed(&label, "upload_limit", raw.upload_limit);
+        let download_bytes_per_s = self.speed(&label, "download_limit", raw.download_limit);
+        let max_sessions = self.max_sessions(&label, raw.max_sessions);
+        let allow_from = self.allow_from(&label, &raw.allow_from);
+        let expires = self.expires(&label, raw.expires);
         let account = Account {
             label,
             name,
@@ -169,9 +174,16 @@ impl Check<'_> {
             home,
             admin: raw.admin,
             read_only: raw.read_only,
+            upload_only: raw.upload_only,
+            permissions,
             disabled: raw.disabled,
             upload,
             quota_bytes,
+            upload_bytes_per_s,
+            download_bytes_per_s,
+            max_sessions,
+            allow_from,
+            expires,
             comment: raw.comment,
         };
         User { account, password }
@@ -212,32 +224,15 @@ impl Check<'_> {
         } else if password::is_usable_hash(&text) {
             return Password::Hash(text);
         } else if looks_like_a_hash(&text) {
-            let text = "this hash cannot be used: argon2 hashes are taken ($argon2id$v=19$…), or the password itself";
+            let text = "this hash cannot be used: taken are those of argon2 ($argon2id$v=19$…), bcrypt ($2b$…) and crypt ($6$…, $5$…, $y$…), or the password itself";
             self.wrong(label, "password", text.into());
+        } else if text.len() > password::BYTES_MAX {
+            let text = format!("the password of {name} is longer than {} bytes", password::BYTES_MAX);
+            self.wrong(label, "password", text);
         } else if text.chars().any(char::is_control) {
             self.wrong(label, "password", format!("the password of {name} holds a control character"));
         }
         Password::Plain(text)
-    }
-
-    /// Comments are stored as they are, so a user that was commented out must not have a password in them.
-    fn comments(&mut self) {
-        for (number, line) in self.text.lines().enumerate() {
-            let is_comment =
-                |at: &usize| line.get(..*at).is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']));
-            let comment = line.match_indices('#').map(|(at, _)| at).find(is_comment).and_then(|at| line.get(at..));
-            let Some((_, value)) = comment.and_then(|comment| comment.split_once("password:")) else {
-                continue;
-            };
-            let value = value.trim_matches(|letter: char| letter.is_whitespace() || "\"'{},".contains(letter));
-            let is_harmless = value.chars().all(|letter| letter == MASK) || value.starts_with("generate");
-            if !is_harmless {
-                let position = Position { line: number + 1, column: 1 };
-                let text =
-                    format!("a comment holds a password, which would stay readable: write {MASK}{MASK}{MASK} there");
-                self.mistake(position, text);
-            }
-        }
     }
 
     /// Whether a password without quotes has a comment right behind it: probably a part of it.
@@ -247,14 +242,15 @@ impl Check<'_> {
         rest.is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with('#'))
     }
 
-    fn public_keys(&mut self, label: &str, keys: &[String]) -> Vec<PublicKey> {
+    /// Public keys of a list; `label` is empty for one of the file itself.
+    fn keys(&mut self, label: &str, field: &str, keys: &[String]) -> Vec<PublicKey> {
         let mut parsed = Vec::new();
         for (number, key) in keys.iter().enumerate() {
             match parse_public_key(key) {
                 Ok(key) => parsed.push(key),
                 Err(reason) => {
                     let text = format!("public key {} {reason}", number + 1);
-                    self.wrong(label, "public_keys", text);
+                    self.mistake(self.positions.part(label, field, number), text);
                 }
             }
         }
@@ -269,32 +265,16 @@ impl Check<'_> {
             return ADMIN_HOME.into();
         }
         let home = home.unwrap_or_else(|| name.to_owned());
-        if let Some(reason) = home.split('/').find_map(|component| check_name(component).err()) {
+        if home.starts_with('/') {
+            let text =
+                "a home is a folder in the data folder, written without a slash in front: partner, or partners/acme";
+            self.wrong(label, "home", text.into());
+        } else if let Some(reason) = home.split('/').find_map(|component| check_name(component).err()) {
             self.wrong(label, "home", format!("the home {home:?} {reason}"));
         } else if home.split('/').next() == Some(ADMIN_HOME) {
             self.wrong(label, "home", format!("the home {home:?} is the admin folder: give {name} another `home`"));
         }
         home
-    }
-
-    fn upload(&mut self, label: &str, raw: Option<Scalar>) -> UploadMode {
-        match raw.as_ref().map(|scalar| scalar.text.as_str()) {
-            None | Some("atomic") => UploadMode::Atomic,
-            Some("direct") => UploadMode::Direct,
-            Some(_) => {
-                self.wrong(label, "upload", "`upload` is `atomic` or `direct`".into());
-                UploadMode::Atomic
-            }
-        }
-    }
-
-    fn quota(&mut self, label: &str, raw: Option<Scalar>) -> Option<u64> {
-        let text = self.as_written(label, "quota", raw?);
-        let bytes = pair::units::bytes(&text);
-        if bytes.is_none() {
-            self.wrong(label, "quota", "a quota is a number of bytes, or one with a unit: 10GiB, 1.5TiB, 500MB".into());
-        }
-        bytes
     }
 
     fn names(&mut self, users: &[User]) {
@@ -381,6 +361,10 @@ mod tests {
     const SEED: &str = "users:\n  ADMIN:\n    name: \"admin\"\n    password: \"35oi3g4l3he\"\n    admin: true\n  1:\n    name: \"EPuser\"\n    \
                         password: \"1234\"\n";
 
+    fn parse(text: &str, before: &Accounts) -> Result<Vec<User>, Vec<Mistake>> {
+        super::parse(text, before).map(|file| file.users)
+    }
+
     fn mistakes(text: &str) -> Vec<String> {
         parse(text, &Accounts::default()).err().unwrap_or_default().iter().map(Mistake::to_string).collect()
     }
@@ -417,7 +401,7 @@ mod tests {
     fn mistakes_are_named_with_line_and_column() {
         let cases = [
             ("", "users.yaml:1:1: missing field `users`"),
-            ("users:\n  A:\n    nam: x\n", "users.yaml:3:5: users.A: unknown field, expected one of `name`"),
+            ("users:\n  A:\n    nam: x\n", "users.yaml:3:5: user A: unknown field: did you mean `name`?"),
             (&with("  # 3: {name: dora, password: \"geheim2\"}\n"), "users.yaml:3:1: a comment holds a password"),
             ("users: [", "users.yaml:"),
             (
@@ -436,7 +420,8 @@ mod tests {
                 &with("  1: {name: a, password: x, home: ../b}\n"),
                 "users.yaml:3:35: the home \"../b\" begins with a dot",
             ),
-            (&with("  1: {name: a, password: x, home: /b}\n"), "is empty"),
+            (&with("  1: {name: a, password: x, home: /b}\n"), "written without a slash in front"),
+            (&with("  1: {name: a, password: x, home: b//c}\n"), "is empty"),
             (&with("  1: {name: a, password: x, home: .pair}\n"), "begins with a dot"),
             (
                 &with("  1: {name: a, password: x, home: b}\n  2: {name: c, password: x, home: b/c}\n"),
@@ -566,6 +551,23 @@ mod tests {
             Accounts::new(1, accounts(parse(&super::super::rendered::rendered(&before), &before).unwrap_or_default()));
         assert_eq!(before.iter().count(), 3);
         assert_eq!(again.changes_since(&before), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_comment_that_repeats_a_password_is_refused() {
+        let text = with("  1: {name: a, password: long-enough-1} # a has long-enough-1\n");
+        assert!(mistakes(&text).iter().any(|mistake| mistake.contains("3:1: a comment repeats the password of a")));
+        let text = with("  1: {name: a, password: long-enough-1, comment: \"long-enough-1!\"}\n");
+        assert!(
+            mistakes(&text).iter().any(|mistake| mistake.contains("repeats the password of a")),
+            "{:?}",
+            mistakes(&text)
+        );
+        assert_eq!(
+            mistakes(&with("  1: {name: a, password: abc} # abc\n")),
+            Vec::<String>::new(),
+            "short ones do by chance"
+        );
     }
 
     #[test]

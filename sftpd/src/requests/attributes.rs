@@ -7,7 +7,9 @@ use pair::wire::Attrs;
 use rustix::io::Errno;
 
 use super::{content, drafts, names};
+use crate::dispatch::Does;
 use crate::handles::Handle;
+use crate::recording;
 use crate::sftp::{Reply, Request, Sftp, Stop};
 use crate::storage::{Attributes, Change, FileKind, NewAttributes, attributes_of};
 
@@ -30,20 +32,20 @@ fn look(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<Reply, S
     if let Some(content) = drafts::content(sftp, path) {
         return Ok(Reply::Attributes(draft_attrs(content.len() as u64)));
     }
-    let unfinished = sftp.unfinished_place(path, follow).and_then(|place| sftp.unfinished_at(&place));
-    let attributes = match unfinished {
-        Some(attributes) => attributes,
-        None if follow => sftp.root.stat(path)?,
-        None => sftp.root.lstat(path)?,
-    };
-    Ok(Reply::Attributes(attrs(&attributes)))
+    let place = sftp.unfinished_place(path, follow);
+    if let Some((place, found)) = place.and_then(|place| sftp.unfinished_at(&place).map(|found| (place, found))) {
+        sftp.permit(Does::Looks, &place)?;
+        return Ok(Reply::Attributes(attrs(&found)));
+    }
+    let thing = sftp.find(Does::Looks, path, || sftp.root.handle_for_attributes(path, follow))?;
+    Ok(Reply::Attributes(attrs(&attributes_of(thing.as_fd())?)))
 }
 
 /// SSH_FXP_FSTAT.
 pub fn fstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let handle = request.fields.bytes()?;
     let attributes = match sftp.handles.get(handle)? {
-        Handle::Reading(file) => attributes_of(file.as_fd())?,
+        Handle::Reading(reading) => attributes_of(reading.file.as_fd())?,
         Handle::Upload(upload) => upload.writer.attributes()?,
         Handle::Direct(direct) => attributes_of(direct.file.file().as_fd())?,
         Handle::Listing(listing) => listing.folder.attributes()?,
@@ -65,18 +67,29 @@ pub fn lsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
 
 fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<Reply, Stop> {
     let path = sftp.path(&mut request.fields)?;
-    let new = new_attributes(&request.fields.attrs()?);
+    let asked = new_attributes(&request.fields.attrs()?);
+    let new = sftp.settable(FileKind::File, asked);
     if let Some(reply) = drafts::setstat(sftp, path, new.size)? {
         return Ok(reply);
     }
-    if let (Some(place), Some(account)) = (sftp.unfinished_place(path, follow), &sftp.author)
+    let unfinished = sftp.unfinished_place(path, follow);
+    if let Some(place) = &unfinished {
+        sftp.permit(Does::Adds, place)?;
+    }
+    if let (Some(place), Some(account)) = (unfinished, &sftp.author)
         && sftp.daemon.volume.set_unfinished(account, sftp.connection, &place, &new)?
     {
         return Ok(if new.size.is_some() { names::settled(sftp, &[path]) } else { Reply::Done });
     }
-    let thing = sftp.root.handle_for_attributes(path, follow)?;
+    let thing = sftp.find(Does::Adds, path, || sftp.root.handle_for_attributes(path, follow))?;
+    let found = attributes_of(thing.as_fd())?;
+    sftp.check_own(thing.as_fd())?;
+    if let Some(fault) = sftp.adds_only(thing.as_fd()).filter(|_| asked.size.is_some() || asked.owner.is_some()) {
+        return Err(fault.into());
+    }
+    let new = sftp.settable(found.kind, asked);
     let room = match (&sftp.quota, new.size) {
-        (Some(quota), Some(size)) => Some(quota.room_to_grow(attributes_of(thing.as_fd())?.size, size)?),
+        (Some(quota), Some(size)) => Some(quota.room_to_grow(found.size, size)?),
         _ => None,
     };
     let committed = sftp.daemon.volume.commit(Change::SetAttributes(Arc::new(thing), new), sftp.author.clone());
@@ -90,7 +103,8 @@ fn set_by_path(sftp: &Sftp, request: &mut Request<'_>, follow: bool) -> Result<R
 /// SSH_FXP_FSETSTAT. What is set on an upload belongs to the file that it becomes.
 pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let handle = request.fields.bytes()?;
-    let new = new_attributes(&request.fields.attrs()?);
+    let asked = request.fields.attrs()?;
+    let new = sftp.settable(FileKind::File, new_attributes(&asked));
     match sftp.handles.get(handle)? {
         // A client that cuts or grows a broken upload to full size (scp, lftp) does not make it whole.
         Handle::Upload(upload) if upload.writer.has_failed() => {}
@@ -104,9 +118,13 @@ pub fn fsetstat(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
         Handle::Draft(_) => {}
         // As with OpenSSH, whose ftruncate refuses a file that is open for reading.
         Handle::Reading(_) if new.size.is_some() => return Err(Errno::INVAL.into()),
-        Handle::Reading(file) => {
-            let thing = file.clone();
-            return Ok(sftp.change(Change::SetAttributes(thing, new), &[]));
+        Handle::Reading(reading) => {
+            let (thing, path) = (reading.file.clone(), reading.transfer.path.clone());
+            let set = || {
+                sftp.may(Does::Changes, &thing)?;
+                Ok(sftp.change(Change::SetAttributes(thing.clone(), new), &[]))
+            };
+            return recording::recorded_by_handle(sftp, &path, &asked, set());
         }
         Handle::DraftReading(_) | Handle::Listing(_) => return Err(Errno::INVAL.into()),
     }
@@ -131,8 +149,8 @@ pub fn draft_attributes(size: u64, now_s: i64) -> Attributes {
         kind: FileKind::File,
         size,
         mode: DRAFT_MODE,
-        user: 0,
-        group: 0,
+        user: rustix::process::geteuid().as_raw(),
+        group: rustix::process::getegid().as_raw(),
         accessed_s: now_s,
         modified_s: now_s,
         links: 1,
@@ -144,6 +162,7 @@ fn draft_attrs(size: u64) -> Attrs {
     attrs(&draft_attributes(size, jiff::Timestamp::now().as_second()))
 }
 
-fn new_attributes(attrs: &Attrs) -> NewAttributes {
+/// What a request wants to set.
+pub fn new_attributes(attrs: &Attrs) -> NewAttributes {
     NewAttributes { size: attrs.size, owner: attrs.owner, mode: attrs.mode, times: attrs.times }
 }

@@ -1,23 +1,20 @@
-//! OPEN, READ, WRITE, CLOSE, fsync: the content of files.
+//! OPEN, READ, WRITE: the content of files.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use pair::wire::{Attrs, DATA_BYTES_MAX, kind, open_flag};
 use rustix::io::Errno;
 
 use super::drafts;
+use crate::dispatch::Does;
 use crate::fault::Fault;
-use crate::handles::{Direct, Handle, Upload};
+use crate::handles::{Direct, Handle, Reading, Upload};
+use crate::pending::plain;
 use crate::sftp::{Later, Reply, Request, Sftp, Stop};
-use crate::storage::{
-    Attributes, Change, Closing, FileKind, NotWritten, Opening, Place, StorageError, Volume, Writer, attributes_of,
-    file_content,
-};
-
-/// What a new file's mode loses, as with most systems' daemons.
-const UMASK: u32 = 0o022;
+use crate::storage::{Attributes, FileKind, NotWritten, Opening, Place, StorageError, Volume, Writer, attributes_of};
+use crate::transfer::{Direction, Transfer};
 
 /// Room in a DATA reply before the data: length, type, request number, data length.
 const DATA_HEADER_BYTES: usize = 4 + 1 + 4 + 4;
@@ -28,6 +25,9 @@ pub fn open(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let flags = request.fields.u32()?;
     let attrs = request.fields.attrs()?;
     sftp.handles.check_room()?;
+    if flags & open_flag::CREAT != 0 && path.ends_with(b"/") {
+        return Err(Errno::ISDIR.into());
+    }
     if flags & (open_flag::WRITE | open_flag::APPEND) == 0 {
         let handle = open_to_read(sftp, path)?;
         Ok(Reply::Handle(sftp.handles.insert(handle)))
@@ -39,22 +39,27 @@ pub fn open(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
 }
 
 /// On the connection that writes an upload it is read as far as it has come; elsewhere there are complete versions only.
-fn open_to_read(sftp: &Sftp, path: &[u8]) -> Result<Handle, Stop> {
+pub fn open_to_read(sftp: &Sftp, path: &[u8]) -> Result<Handle, Stop> {
     if let Some(content) = drafts::content(sftp, path) {
         return Ok(Handle::DraftReading(content));
     }
-    let Some(place) = sftp.unfinished_place(path, true) else {
-        return Ok(Handle::Reading(Arc::new(sftp.root.open_file(path)?.0)));
-    };
-    if let Some(file) = sftp.unfinished_reader(&place) {
-        return Ok(Handle::Reading(file));
+    let transfer = Transfer::new(Direction::Down, plain(path));
+    let reading = |file| Handle::Reading(Reading { file, transfer });
+    let place = sftp.unfinished_place(path, true);
+    if let Some((place, file)) = place.as_ref().and_then(|place| Some((place, sftp.unfinished_reader(place)?))) {
+        sftp.permit(Does::Reads, place)?;
+        return Ok(reading(file));
     }
-    match sftp.root.open_file(path) {
-        Ok((file, _)) => Ok(Handle::Reading(Arc::new(file))),
-        Err(StorageError::System(Errno::NOENT)) => {
-            Err(Fault::failure("the upload of this file is not finished, and there is no earlier version").into())
+    let is_unfinished =
+        place.is_some_and(|place| sftp.unfinished_at(&place).is_some() && sftp.may(Does::Looks, &place).is_ok());
+    let is_missing = || matches!(sftp.root.open_file(path), Err(StorageError::System(Errno::NOENT)));
+    match sftp.find(Does::Reads, path, || Ok(sftp.root.open_file(path)?.0)) {
+        Ok(file) => Ok(reading(Arc::new(file))),
+        Err(Stop::Fault(_)) if is_unfinished && is_missing() => {
+            let fault = Fault::failure("the upload of this file is not finished, and there is no earlier version");
+            Err(fault.into())
         }
-        Err(error) => Err(error.into()),
+        Err(stop) => Err(stop),
     }
 }
 
@@ -67,15 +72,21 @@ fn open_in_place(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
     if let Some(reason) = sftp.daemon.volume.failure() {
         return Err(Fault::failure(reason).into());
     }
-    let create = (flags & open_flag::CREAT != 0).then(|| attrs.mode.unwrap_or(0o666) & !UMASK);
-    let (file, _) = sftp.root.open_in_place(path, create, flags & open_flag::EXCL != 0)?;
+    // Where rights go by folder nothing is made before it is known where.
+    let may_create = flags & open_flag::CREAT != 0 && (sftp.is_peer() || sftp.writes_in_place());
+    let create = may_create.then(|| sftp.mode_of_new_file(attrs));
+    let opened = sftp.root.open_in_place(path, create, flags & open_flag::EXCL != 0);
+    let (file, _) = sftp.looked_up(path, opened)?;
+    sftp.permit(Does::Changes, file.as_fd())?;
     let folder = create.and_then(|_| sftp.root.place_behind_links(path).ok());
     let volume = &sftp.daemon.volume;
     let (file, told) = volume.write_in_place(file, folder.as_ref(), sftp.quota.clone(), sftp.author.clone())?;
     let file = Arc::new(file);
     let append = flags & open_flag::APPEND != 0;
-    let handle = Handle::Direct(Direct { file: file.clone(), path: path.to_vec(), append });
     let truncate = flags & open_flag::TRUNC != 0;
+    let transfer = Transfer { is_begun: truncate, ..Transfer::new(Direction::Up, plain(path)) };
+    let read = Transfer::new(Direction::Down, plain(path));
+    let handle = Handle::Direct(Direct { file: file.clone(), transfer, read, append });
     let Some(told) = told else {
         file.begin(truncate)?;
         return Ok(Reply::Handle(sftp.handles.insert(handle)));
@@ -116,7 +127,11 @@ pub fn forget(sftp: &mut Sftp, handle: &str) {
 /// An upload: its bytes go to a stage, which CLOSE publishes under the name that `path` leads to. One that this account
 /// has not finished is continued, or begun again.
 fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<Reply, Stop> {
-    let place = sftp.root.place_behind_links(path)?;
+    let is_exclusive = flags & open_flag::CREAT != 0 && flags & open_flag::EXCL != 0;
+    // Who wants a new file does not get it behind a link.
+    let place = if is_exclusive { sftp.root.place(path) } else { sftp.root.place_behind_links(path) };
+    let place = sftp.looked_up(path, place)?;
+    sftp.permit(Does::Adds, &place)?;
     if let Some(draft) = drafts::open(sftp, &place, flags)? {
         return Ok(Reply::Handle(sftp.handles.insert(Handle::Draft(draft))));
     }
@@ -126,13 +141,15 @@ fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         Err(error) => return Err(error.into()),
     };
     let is_unfinished = sftp.unfinished_at(&place).is_some();
+    let adds_only = sftp.adds_only(&place);
+    if let (false, true, Some(fault)) = (is_unfinished, existing.is_some(), &adds_only) {
+        return Err(fault.clone().into());
+    }
     let mode = match &existing {
-        _ if is_unfinished && flags & open_flag::CREAT != 0 && flags & open_flag::EXCL != 0 => {
-            return Err(Errno::EXIST.into());
-        }
-        Some(existing) => check_existing(existing, flags)?,
+        _ if is_exclusive && (is_unfinished || existing.is_some()) => return Err(Errno::EXIST.into()),
+        Some(existing) => check_existing(existing)?,
         None if flags & open_flag::CREAT == 0 && !is_unfinished => return Err(Errno::NOENT.into()),
-        None => attrs.mode.unwrap_or(0o666) & 0o7777 & !UMASK,
+        None => sftp.mode_of_new_file(attrs),
     };
     let opening = Opening {
         account: sftp.identity.name().into(),
@@ -140,17 +157,27 @@ fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         place,
         mode,
         truncate: flags & open_flag::TRUNC != 0,
-        exclusive: flags & open_flag::EXCL != 0,
+        // Who may only add takes no name that another upload has got meanwhile.
+        exclusive: flags & open_flag::EXCL != 0 || adds_only.is_some(),
         quota: sftp.quota.clone(),
     };
     let append = flags & open_flag::APPEND != 0;
+    let transfer = Transfer {
+        is_resumed: is_unfinished && !opening.truncate && sftp.unfinished_reader(&opening.place).is_none(),
+        is_begun: opening.truncate || !(is_unfinished || existing.is_some()),
+        replaces: existing.is_some(),
+        ..Transfer::new(Direction::Up, plain(path))
+    };
     let writer = match sftp.daemon.volume.resume_upload(&opening)? {
         Some(writer) => Ok(writer),
         None => {
             let source = match existing {
-                Some(existing) if !opening.truncate && existing.size > 0 => Some(sftp.root.open_file(path)?),
+                Some(_) if !opening.truncate => Some(sftp.root.open_file(path)?),
                 _ => None,
             };
+            if let Some((file, _)) = &source {
+                sftp.permit(Does::Changes, file.as_fd())?;
+            }
             let source = source.as_ref().map(|(file, attributes)| (file, attributes));
             sftp.daemon.volume.begin_upload(&opening, source)
         }
@@ -161,7 +188,8 @@ fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
         Err(error) => return Err(error.into()),
     };
     let must_settle = writer.must_settle();
-    let handle = Handle::Upload(Upload { writer, opening, path: path.to_vec(), append, broken: None });
+    let read = Transfer::new(Direction::Down, plain(path));
+    let handle = Handle::Upload(Upload { writer, opening, transfer, read, append, broken: None });
     if !must_settle {
         return Ok(Reply::Handle(sftp.handles.insert(handle)));
     }
@@ -170,14 +198,11 @@ fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
 }
 
 /// What stands under the name of an upload must be a file that may be written. Its mode stays the name's mode.
-fn check_existing(existing: &Attributes, flags: u32) -> Result<u32, Stop> {
+fn check_existing(existing: &Attributes) -> Result<u32, Stop> {
     match existing.kind {
         FileKind::Folder => return Err(Errno::ISDIR.into()),
         FileKind::File => {}
         _ => return Err(Errno::PERM.into()),
-    }
-    if flags & open_flag::CREAT != 0 && flags & open_flag::EXCL != 0 {
-        return Err(Errno::EXIST.into());
     }
     if existing.mode & 0o222 == 0 {
         return Err(Errno::ACCESS.into());
@@ -190,27 +215,22 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let handle = request.fields.bytes()?;
     let offset = request.fields.u64()?;
     let length = (request.fields.u32()? as usize).min(DATA_BYTES_MAX);
-    let file = match sftp.handles.get(handle)? {
-        Handle::Reading(file) => file.clone(),
-        Handle::Upload(upload) => upload.writer.file()?,
-        Handle::Direct(direct) => direct.file.file(),
-        Handle::DraftReading(content) => return read_draft(content, offset, length, request),
-        Handle::Draft(_) => return Err(Errno::INVAL.into()),
-        Handle::Listing(_) => return Err(Errno::ISDIR.into()),
-    };
+    let source = sftp.source(handle)?;
     let start = request.out.len();
     request.out.resize(start + DATA_HEADER_BYTES + length, 0);
     let data = request.out.get_mut(start + DATA_HEADER_BYTES..).unwrap_or_default();
-    let read = file_content::read_at(file.as_fd(), data, offset);
-    let count = match read {
+    let count = match source.read_at(data, offset) {
         Ok(count) if count > 0 || length == 0 => count,
         other => {
             request.out.truncate(start);
+            // Who asks for what comes behind the end has had all of it.
+            sftp.handles.moved(Direction::Down, handle, 0, 0);
             return other.map_or_else(|error| Err(error.into()), |_| Err(Fault::end().into()));
         }
     };
     request.out.truncate(start + DATA_HEADER_BYTES + count);
     put_data_header(request, start, count);
+    sftp.handles.moved(Direction::Down, handle, offset, count as u64);
     sftp.daemon.metrics.sent(count as u64);
     Ok(Reply::Written)
 }
@@ -227,24 +247,18 @@ fn put_data_header(request: &mut Request<'_>, start: usize, count: usize) {
     }
 }
 
-fn read_draft(content: &Bytes, offset: u64, length: usize, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-    let data = content.get(start..content.len().min(start.saturating_add(length))).unwrap_or_default();
-    if data.is_empty() {
-        return Err(Fault::end().into());
-    }
-    let header = request.out.len();
-    request.out.put_bytes(0, DATA_HEADER_BYTES);
-    request.out.put_slice(data);
-    put_data_header(request, header, data.len());
-    Ok(Reply::Written)
-}
-
 /// SSH_FXP_WRITE. What follows the data is ignored: rclone 1.60 sends such.
 pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let handle = request.fields.bytes()?;
     let offset = request.fields.u64()?;
     let data = request.fields.bytes()?;
+    write_to(sftp, handle, offset, data)?;
+    sftp.daemon.metrics.received(data.len() as u64);
+    Ok(Reply::Done)
+}
+
+/// Writes to a handle, at an offset unless the handle appends.
+pub fn write_to(sftp: &mut Sftp, handle: &[u8], offset: u64, data: &[u8]) -> Result<(), Stop> {
     match sftp.handles.get(handle)? {
         Handle::Upload(_) => {
             on_upload(sftp, handle, |upload| upload.writer.write((!upload.append).then_some(offset), data))?
@@ -254,8 +268,18 @@ pub fn write(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> 
         Handle::Reading(_) | Handle::DraftReading(_) => return Err(Fault::denied("opened for reading only").into()),
         Handle::Listing(_) => return Err(Errno::ISDIR.into()),
     }
-    sftp.daemon.metrics.received(data.len() as u64);
-    Ok(Reply::Done)
+    sftp.handles.moved(Direction::Up, handle, offset, data.len() as u64);
+    Ok(())
+}
+
+/// What a handle was to become cannot be any more: its CLOSE must not say that it is. What is written in place stays as far
+/// as it came.
+pub fn spoil(sftp: &mut Sftp, handle: &[u8], fault: &Fault) {
+    match sftp.handles.get(handle) {
+        Ok(Handle::Upload(upload)) => drop(upload.broken.get_or_insert_with(|| fault.clone())),
+        Ok(Handle::Draft(draft)) => drop(draft.failed.get_or_insert_with(|| fault.clone())),
+        _ => {}
+    }
 }
 
 /// Changes an upload. If a handle beside this one has published it, the change begins from what that left, as a new
@@ -272,15 +296,23 @@ pub fn on_upload<T>(
         Ok(done) => return Ok(done),
         Err(NotWritten::Failed(error)) => return Err(error.into()),
         Err(NotWritten::Publishing) => {
-            let path = upload.path.clone();
-            if sftp.is_changing(&path) {
+            let path = upload.transfer.path.clone();
+            if sftp.pending.concern(&path) {
                 return Err(Stop::Wait);
             }
             return Err(Fault::failure("the file is being closed on another channel: try again").into());
         }
         Err(NotWritten::Published) => {}
     }
-    let (volume, place) = (sftp.daemon.volume.clone(), upload.writer.place()?);
+    let place = upload.writer.place()?;
+    if let Err(fault) = sftp.may(Does::Changes, &place) {
+        spoil(sftp, handle, &fault);
+        return Err(fault.into());
+    }
+    let Handle::Upload(upload) = sftp.handles.get(handle)? else {
+        return Err(Errno::INVAL.into());
+    };
+    let volume = sftp.daemon.volume.clone();
     let begun = begin_behind(&volume, upload, place).and_then(|writer| {
         upload.writer = writer;
         change(upload).map_err(|error| match error {
@@ -304,81 +336,4 @@ fn begin_behind(volume: &Volume, upload: &Upload, place: Place) -> Result<Writer
     let file = upload.writer.file()?;
     let attributes = attributes_of(file.as_fd())?;
     Ok(volume.begin_upload(&opening, Some((&file, &attributes)))?)
-}
-
-/// SSH_FXP_CLOSE. For an upload this is the moment: the answer says that it is complete, durable and visible.
-pub fn close(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    let handle = request.fields.bytes()?;
-    match sftp.handles.take(handle)? {
-        Handle::Upload(upload) => close_upload(sftp, upload),
-        Handle::Direct(direct) => {
-            let closed = direct.file.close();
-            Ok(sftp.later(&[&direct.path], async move {
-                closed.await?;
-                Ok(Reply::Done)
-            }))
-        }
-        Handle::Draft(draft) => drafts::close(sftp, draft),
-        Handle::Reading(_) | Handle::DraftReading(_) | Handle::Listing(_) => Ok(Reply::Done),
-    }
-}
-
-fn close_upload(sftp: &Sftp, upload: Upload) -> Result<Reply, Stop> {
-    let Upload { writer, path, broken, .. } = upload;
-    if let Some(fault) = broken {
-        return Err(Fault::failure(format!("the upload is incomplete: {}", fault.text)).into());
-    }
-    let shown = String::from_utf8_lossy(&path).into_owned();
-    let account = sftp.identity.name().to_owned();
-    let publication = match writer.close() {
-        Ok(Closing::Publish(publication)) => publication,
-        Ok(Closing::Nothing) => return Ok(Reply::Done),
-        Ok(Closing::Behind(mut answered)) => {
-            return Ok(sftp.later(&[&path], async move {
-                let answer = answered.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
-                answer.unwrap_or_else(|| Err(StorageError::Refused("the upload was given up".into())))?;
-                Ok(Reply::Done)
-            }));
-        }
-        Err(error) => {
-            sftp.daemon.metrics.upload(false);
-            tracing::info!(account, path = shown, %error, "upload failed");
-            // A failure, because FileZilla and rclone show the sentence of no other code.
-            return Err(Fault::failure(Fault::from(error).text).into());
-        }
-    };
-    let committed = sftp.daemon.volume.commit(Change::Publish(publication), sftp.author.clone());
-    let daemon = sftp.daemon.clone();
-    Ok(sftp.later(&[&path], async move {
-        let result = committed.await;
-        daemon.metrics.upload(result.is_ok());
-        match result {
-            Ok(()) => {
-                tracing::debug!(account, path = shown, "upload complete");
-                Ok(Reply::Done)
-            }
-            Err(error) => {
-                tracing::info!(account, path = shown, %error, "upload failed");
-                Err(error.into())
-            }
-        }
-    }))
-}
-
-/// fsync@openssh.com: what was written is made durable; the name still comes with CLOSE.
-pub fn fsync(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    let handle = request.fields.bytes()?;
-    let change = match sftp.handles.get(handle)? {
-        Handle::Upload(upload) => Change::FlushStage(upload.writer.stage()?),
-        Handle::Direct(direct) => {
-            let flushed = direct.file.flush();
-            return Ok(sftp.later(&[], async move {
-                flushed.await?;
-                Ok(Reply::Done)
-            }));
-        }
-        _ => return Ok(Reply::Done),
-    };
-    // No path changes by it, so no other request needs to wait.
-    Ok(sftp.change(change, &[]))
 }

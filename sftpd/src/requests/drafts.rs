@@ -7,7 +7,7 @@ use pair::wire::open_flag;
 use rustix::io::Errno;
 
 use crate::accounts::users_file::BYTES_MAX;
-use crate::admin_folder::{self, AdminFolder, CHECK_NAME, RESULT_NAME, USERS_NAME};
+use crate::admin_folder::{self, AdminFolder, By, CHECK_NAME, RESULT_NAME, USERS_NAME};
 use crate::fault::Fault;
 use crate::handles::Draft;
 use crate::sftp::{Identity, Reply, Sftp, Stop};
@@ -21,11 +21,23 @@ fn admin_folder(sftp: &Sftp) -> Option<&AdminFolder> {
     }
 }
 
+/// Who changes the accounts by this session.
+fn by(sftp: &Sftp) -> By {
+    By { who: sftp.identity.name().to_owned(), actor: sftp.actor.clone() }
+}
+
 /// The name at a place, if the admin folder guards it.
 fn guarded<'a>(sftp: &Sftp, place: &'a Place) -> Option<&'a [u8]> {
     admin_folder(sftp)?;
     let in_admin_folder = place.folder_identity().ok()? == sftp.root.identity().ok()?;
     (in_admin_folder && admin_folder::is_guarded_name(place.name())).then(|| place.name())
+}
+
+/// Whether somebody means users.yaml and calls it otherwise: its passwords would stay on the disk as they are.
+fn is_misnamed(sftp: &Sftp, place: &Place) -> bool {
+    let name = place.name().to_ascii_lowercase();
+    let in_admin_folder = || place.folder_identity().ok() == sftp.root.identity().ok();
+    admin_folder(sftp).is_some() && name.windows(9).any(|part| part == b"users.yml") && in_admin_folder()
 }
 
 /// The waiting draft that a path names.
@@ -46,7 +58,10 @@ pub fn entries(sftp: &Sftp, folder: (u64, u64)) -> Vec<(Vec<u8>, u64)> {
 /// OPEN for writing: a draft, where the name is guarded.
 pub fn open(sftp: &Sftp, place: &Place, flags: u32) -> Result<Option<Draft>, Stop> {
     let Some(name) = guarded(sftp, place) else {
-        return Ok(None);
+        return match is_misnamed(sftp, place) {
+            true => Err(Fault::failure("the accounts' file is users.yaml: upload it under that name").into()),
+            false => Ok(None),
+        };
     };
     if name == RESULT_NAME {
         return Err(Fault::denied("users.yaml.result is written by the server").into());
@@ -85,7 +100,7 @@ pub fn write(draft: &mut Draft, offset: u64, data: &[u8]) -> Result<(), Stop> {
 /// CLOSE of a draft: users.yaml is applied, users.yaml.check is tried, any other name waits for its rename.
 pub fn close(sftp: &mut Sftp, draft: Draft) -> Result<Reply, Stop> {
     let Draft { name, content, failed, is_touched } = draft;
-    let (daemon, by) = (sftp.daemon.clone(), sftp.identity.name().to_owned());
+    let (daemon, by) = (sftp.daemon.clone(), by(sftp));
     if let Some(fault) = failed {
         let text = format!("the upload is incomplete and was dropped: {}", fault.text);
         return Ok(sftp.later(&[], async move {
@@ -107,7 +122,7 @@ pub fn close(sftp: &mut Sftp, draft: Draft) -> Result<Reply, Stop> {
         return Ok(Reply::Done);
     }
     Ok(sftp.later(&[b"/users.yaml.check"], async move {
-        let tried = daemon.admin_folder.try_out(&daemon, content, &by).await;
+        let tried = daemon.admin_folder.try_out(&daemon, content, &by).await.answer();
         if tried.is_err() {
             // A client that looks whether its upload is there must not find it.
             daemon.admin_folder.drop_draft(CHECK_NAME);
@@ -117,10 +132,9 @@ pub fn close(sftp: &mut Sftp, draft: Draft) -> Result<Reply, Stop> {
 }
 
 fn apply(sftp: &Sftp, content: Bytes) -> Reply {
-    let daemon = sftp.daemon.clone();
-    let by = sftp.identity.name().to_owned();
+    let (daemon, by) = (sftp.daemon.clone(), by(sftp));
     sftp.later(&[b"/users.yaml"], async move {
-        daemon.admin_folder.apply(&daemon, content, &by).await?;
+        daemon.admin_folder.apply(&daemon, content, &by).await.answer()?;
         Ok(Reply::Done)
     })
 }
@@ -175,9 +189,9 @@ pub fn rename(sftp: &Sftp, from: &Place, to: &Place, paths: &[&[u8]]) -> Result<
     let draft = source.and_then(|name| folder.draft(name).map(|content| (name, content)));
     match (draft, target) {
         (Some((name, content)), Some(USERS_NAME)) => {
-            let (daemon, by, name) = (sftp.daemon.clone(), sftp.identity.name().to_owned(), name.to_vec());
+            let (daemon, by, name) = (sftp.daemon.clone(), by(sftp), name.to_vec());
             Ok(Some(sftp.later(paths, async move {
-                daemon.admin_folder.apply(&daemon, content, &by).await?;
+                daemon.admin_folder.apply(&daemon, content, &by).await.answer()?;
                 daemon.admin_folder.drop_draft(&name);
                 Ok(Reply::Done)
             })))
@@ -187,12 +201,15 @@ pub fn rename(sftp: &Sftp, from: &Place, to: &Place, paths: &[&[u8]]) -> Result<
             folder.drop_draft(name);
             Ok(Some(Reply::Done))
         }
-        (Some(_), None) => {
-            Err(Fault::denied("a users.yaml may hold passwords and is kept in memory: it cannot take that name").into())
-        }
+        (Some(_), None) => Err(stays_in_memory().into()),
         (None, Some(USERS_NAME)) => rename_file_onto_users(sftp, from.clone(), paths).map(Some),
         (None, _) => Ok(None),
     }
+}
+
+/// Why what is in memory goes to no file.
+pub fn stays_in_memory() -> Fault {
+    Fault::denied("a users.yaml may hold passwords and is kept in memory: it cannot take that name")
 }
 
 /// A file that is already on the disk becomes users.yaml; it goes once it was taken.
@@ -203,10 +220,10 @@ fn rename_file_onto_users(sftp: &Sftp, from: Place, paths: &[&[u8]]) -> Result<R
         return Err(Fault::failure(format!("users.yaml is larger than {BYTES_MAX} bytes")).into());
     }
     let content = Bytes::from(file_content::read_whole(&file)?);
-    let (daemon, by) = (sftp.daemon.clone(), sftp.identity.name().to_owned());
+    let (daemon, by) = (sftp.daemon.clone(), by(sftp));
     let author = sftp.author.clone();
     Ok(sftp.later(paths, async move {
-        daemon.admin_folder.apply(&daemon, content, &by).await?;
+        daemon.admin_folder.apply(&daemon, content, &by).await.answer()?;
         daemon.volume.commit(Change::Remove(from), author).await?;
         Ok(Reply::Done)
     }))

@@ -4,20 +4,28 @@ use std::os::fd::AsFd;
 
 use bytes::BufMut;
 use pair::extension::Hello;
-use pair::wire::{DATA_BYTES_MAX, PACKET_BYTES_MAX};
+use pair::wire::{DATA_BYTES_MAX, PACKET_BYTES_MAX, Reader, put_bytes};
 use rustix::fs::StatVfs;
+use rustix::io::Errno;
 
+use super::attributes::new_attributes;
+use super::owners::Owners;
 use crate::accounts::Accounts;
+use crate::dispatch::Does;
 use crate::fault::Fault;
 use crate::sftp::{Reply, Request, Sftp, Stop};
-use crate::storage::{Change, file_content};
+use crate::storage::{Change, NewAttributes, file_content};
 
 /// The largest set of accounts that is taken from the master, in bytes.
 const ACCOUNTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// The longest id of a machine.
+const NODE_BYTES_MAX: usize = 64;
+
 /// statvfs@openssh.com.
 pub fn statvfs(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let path = sftp.path(&mut request.fields)?;
+    sftp.find(Does::Looks, path, || sftp.root.handle_for_attributes(path, true))?;
     Ok(Reply::Extended(room(&sftp.root.room(path)?)))
 }
 
@@ -59,6 +67,33 @@ pub fn limits(sftp: &mut Sftp, _: &mut Request<'_>) -> Result<Reply, Stop> {
     Ok(Reply::Extended(body))
 }
 
+/// home-directory, draft-ietf-secsh-filexfer-extensions-00, section 5. Everybody's home is `/`, and only one's own is told.
+pub fn home_directory(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let name = request.fields.bytes()?;
+    if !name.is_empty() && name != sftp.identity.name().as_bytes() {
+        return Err(Fault::failure("only your own home folder can be asked for").into());
+    }
+    Ok(Reply::Name(b"/".to_vec()))
+}
+
+/// users-groups-by-id@openssh.com: names for the owners that a listing shows, empty where there is none.
+pub fn users_groups_by_id(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let (users, groups) = (Reader(request.fields.bytes()?), Reader(request.fields.bytes()?));
+    let owners = sftp.owners();
+    let mut body = Vec::new();
+    for (mut ids, name) in [(users, Owners::user as fn(&Owners, u32) -> Option<&str>), (groups, Owners::group)] {
+        let mut names = Vec::new();
+        while !ids.0.is_empty() {
+            put_bytes(&mut names, name(&owners, ids.u32()?).unwrap_or_default().as_bytes());
+        }
+        put_bytes(&mut body, &names);
+    }
+    if body.len() > DATA_BYTES_MAX {
+        return Err(Fault::failure("so many names fit in no answer: ask for fewer").into());
+    }
+    Ok(Reply::Extended(body))
+}
+
 /// hello@sftp-ha.
 pub fn hello(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let theirs: Hello = serde_json::from_slice(request.fields.0).map_err(|_| Fault::failure("not a hello"))?;
@@ -92,6 +127,35 @@ pub fn accounts(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Sto
     }))
 }
 
+/// put@sftp-ha.
+pub fn put(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let path = sftp.path(&mut request.fields)?;
+    let attributes = NewAttributes { size: None, owner: None, ..new_attributes(&request.fields.attrs()?) };
+    let place = sftp.root.place(path)?;
+    if place.attributes().is_ok() {
+        // The committer refuses it too, but only after a flush.
+        return Err(Errno::EXIST.into());
+    }
+    let publication = sftp.daemon.volume.stage_new(request.fields.bytes()?, &attributes, place)?;
+    Ok(sftp.change(Change::Publish(publication), &[path]))
+}
+
+/// activity@sftp-ha: the other machine's log is kept here, too.
+pub fn activity(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
+    let node = String::from_utf8_lossy(request.fields.bytes()?).into_owned();
+    let lines = request.fields.bytes()?.to_vec();
+    if node.is_empty() || node.len() > NODE_BYTES_MAX || !node.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Fault::failure("that is no machine's id").into());
+    }
+    let daemon = sftp.daemon.clone();
+    Ok(sftp.later(&[], async move {
+        let kept = tokio::task::spawn_blocking(move || daemon.received_activity.append(&node, &lines)).await;
+        let kept = kept.map_err(|_| Fault::failure("the lines were not kept"))?;
+        let last = kept.map_err(|error| Fault::failure(format!("the lines cannot be kept: {error}")))?;
+        Ok(Reply::Extended(last.to_be_bytes().to_vec()))
+    }))
+}
+
 /// digest@sftp-ha.
 pub fn digest(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let path = sftp.path(&mut request.fields)?;
@@ -99,6 +163,7 @@ pub fn digest(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop>
     let (file, _) = sftp.root.open_file(path)?;
     let end = if length == 0 { u64::MAX } else { start.saturating_add(length) };
     let hash = move || -> rustix::io::Result<Vec<u8>> {
+        let file = file_content::quietly(file.as_fd()).unwrap_or(file);
         let (mut hasher, mut offset) = (blake3::Hasher::new(), start);
         let mut buffer = vec![0; 1024 * 1024];
         loop {

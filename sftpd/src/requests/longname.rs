@@ -3,19 +3,21 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::owners::Owners;
 use crate::storage::Attributes;
 
 /// Half a year: older entries show the year, others the time, as `ls` does.
 const RECENT_S: i64 = 183 * 24 * 3600;
 
-/// The line for an entry. `owner` stands for both user and group.
-pub fn longname(name: &[u8], attributes: &Attributes, owner: &str, now_s: i64) -> Vec<u8> {
+/// The line for an entry. Owners without a name show their number.
+pub fn longname(name: &[u8], attributes: &Attributes, owners: &Owners, now_s: i64) -> Vec<u8> {
+    let shown = |name: Option<&str>, id: u32| name.map_or_else(|| id.to_string(), str::to_owned);
     let mut line = format!(
         "{} {:>3} {:<8} {:<8} {:>8} {} ",
         mode_text(attributes.mode),
         attributes.links,
-        owner,
-        owner,
+        shown(owners.user(attributes.user), attributes.user),
+        shown(owners.group(attributes.group), attributes.group),
         attributes.size,
         date(attributes.modified_s, now_s)
     )
@@ -71,17 +73,18 @@ mod tests {
             kind: FileKind::Folder,
             size: 4096,
             mode: 0o041_755,
-            user: 1,
-            group: 1,
+            user: rustix::process::geteuid().as_raw(),
+            group: 4_000_000_000,
             accessed_s: 0,
             modified_s: 1_000_000_000,
             links: 2,
             identity: (0, 0),
         };
-        let line =
-            |attributes: &Attributes, now_s| String::from_utf8(longname(b"in", attributes, "alice", now_s)).unwrap();
-        assert_eq!(line(&attributes, 1_000_000_100), "drwxr-xr-t   2 alice    alice        4096 Sep  9 01:46 in");
-        assert_eq!(line(&attributes, 2_000_000_000), "drwxr-xr-t   2 alice    alice        4096 Sep  9  2001 in");
+        let line = |attributes: &Attributes, now_s| {
+            String::from_utf8(longname(b"in", attributes, &Owners::of("alice"), now_s)).unwrap()
+        };
+        assert_eq!(line(&attributes, 1_000_000_100), "drwxr-xr-t   2 alice    4000000000     4096 Sep  9 01:46 in");
+        assert_eq!(line(&attributes, 2_000_000_000), "drwxr-xr-t   2 alice    4000000000     4096 Sep  9  2001 in");
         let file = Attributes { mode: 0o104_640, ..attributes };
         assert!(line(&file, 0).starts_with("-rwSr----- "));
     }

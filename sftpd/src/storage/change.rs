@@ -10,9 +10,10 @@ use pair::volume::PRIVATE_FOLDER;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
+use super::attributes::NewAttributes;
 use super::disk::{Disk, look};
 use super::journal::{Intent, empty_record};
-use super::root::{NewAttributes, proc_path};
+use super::root::proc_path;
 use super::stage::name_of;
 use super::usage::Charge;
 use super::{FileKind, Place, Publication, Result, Stage};
@@ -111,6 +112,11 @@ impl Change {
     }
 
     fn refuse_what_must_fail(&self) -> Result<()> {
+        if let Change::Rename { from, .. } | Change::HardLink { from, .. } = self {
+            // That it is missing comes before that the other name is taken, as with the system.
+            from.attributes()?;
+            from.check_expected()?;
+        }
         let new_name = match self {
             Change::Publish(Publication { place, exclusive: true, .. })
             | Change::Rename { to: place, replace: false, .. }

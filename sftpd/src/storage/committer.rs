@@ -7,8 +7,8 @@
 //! again would be told "fine".
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pair::record::Record;
@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::change::Change;
 use super::disk::Disk;
+use super::failure::{Failure, fail};
 use super::flush::{ContentFlush, flush_things, from_journal, write_intents};
 use super::group::{Group, gather};
 use super::journal::{self, Intent, Journal, Outcome, RowChange};
@@ -59,9 +60,6 @@ pub(super) enum Job {
     Hold(Receiver<()>),
 }
 
-/// Why the volume is read-only, once it is.
-pub(super) type Failure = Arc<OnceLock<String>>;
-
 /// The way to the committer's thread, which ends with [`Job::Stop`] or when the last sender is dropped.
 #[derive(Debug)]
 pub(super) struct Committer {
@@ -81,7 +79,7 @@ pub(super) type Owed = (Vec<Outcome>, Vec<RowChange>);
 /// What the committer works with.
 pub(super) struct Worker {
     pub(super) volume: OwnedFd,
-    /// The volume's path as the system shows it.
+    /// As the system shows it.
     pub(super) path: Vec<u8>,
     pub(super) durability: Durability,
     pub(super) disk: Disk,
@@ -100,16 +98,16 @@ pub(super) struct Worker {
     pub(super) hashing: SyncSender<Unhashed>,
 }
 
-/// The volume is read-only from now on.
-pub(super) fn fail(failed: &Failure, error: impl std::fmt::Display) {
-    tracing::error!(%error, "a flush of the data volume failed: it is read-only until sftpd is started again");
-    let _ = failed.set(format!("the volume is read-only since a flush failed: {error}"));
-}
-
 impl Committer {
     pub(super) fn start(mut worker: Worker, queue: SyncSender<Job>, jobs: Receiver<Job>) -> std::io::Result<Committer> {
-        let failed = worker.failed.clone();
-        std::thread::Builder::new().name("committer".into()).spawn(move || worker.run(&jobs))?;
+        let (failed, bug) = (worker.failed.clone(), worker.failed.clone());
+        let run = move || {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&jobs)));
+            if ended.is_err() {
+                let _ = bug.set("the volume is read-only since a bug in the server: start it again".into());
+            }
+        };
+        std::thread::Builder::new().name("committer".into()).spawn(run)?;
         Ok(Committer { queue, failed })
     }
 

@@ -7,12 +7,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::{Errno, Result};
 
 use super::Attributes;
+use super::attributes::{NewAttributes, set_attributes};
 use super::file_content;
-use super::root::{NewAttributes, proc_path, set_attributes};
+use super::root::proc_path;
+
+/// Of a new folder's mode mkdir takes these bits, whatever the process's own mask; others must be set afterwards.
+const BITS_OF_MKDIR: u32 = 0o1755;
 
 /// The way to the disk. Copies of it are the same one.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +104,17 @@ impl Disk {
     /// Makes a folder.
     pub(super) fn make_folder(&self, folder: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
         self.step("mkdir")?;
-        rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(mode & 0o7777))
+        rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(mode & 0o7777))?;
+        if mode & !BITS_OF_MKDIR == 0 {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(folder, name, flags, Mode::empty());
+        let set = made.and_then(|made| rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777)));
+        // Who is told that it failed must not find it there.
+        set.inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR);
+        })
     }
 
     /// Removes an empty folder.
@@ -125,6 +139,16 @@ impl Disk {
     pub(super) fn set_attributes(&self, thing: BorrowedFd<'_>, new: &NewAttributes) -> super::Result<()> {
         self.step("setattr")?;
         set_attributes(thing, new)
+    }
+
+    /// Gives one open file the times of another.
+    pub(super) fn copy_times(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+        self.step("setattr")?;
+        let found = rustix::fs::fstat(from)?;
+        let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+        let last_access = time(found.st_atime, found.st_atime_nsec as i64);
+        let last_modification = time(found.st_mtime, found.st_mtime_nsec as i64);
+        rustix::fs::futimens(to, &Timestamps { last_access, last_modification })
     }
 
     /// Flushes the whole file system.

@@ -5,8 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::change::Change;
-use super::committer::{Failure, fail};
 use super::disk::Disk;
+use super::failure::{Failure, fail};
 use super::journal::{self, Intent, Journal, RowChange};
 use super::reserve::Reserve;
 use super::{Result, Stage, StorageError};

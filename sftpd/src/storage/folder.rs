@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use super::{Attributes, Result};
 
-/// What tells a folder from every other, also from a later one: the system gives the inode number of a folder that was
-/// removed to the next one that is made, but never with the same time of birth. Where the file system does not know
+/// What tells a folder, or a file, from every other, also from a later one: the system gives the inode number of what was
+/// removed to the next that is made, but never with the same time of birth. Where the file system does not know
 /// that time it is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FolderId {
@@ -17,8 +17,8 @@ pub struct FolderId {
 }
 
 impl FolderId {
-    /// An open folder's.
-    pub(super) fn of(folder: BorrowedFd<'_>) -> Result<FolderId> {
+    /// That of an open thing.
+    pub fn of(folder: BorrowedFd<'_>) -> Result<FolderId> {
         FolderId::look(folder, b"", AtFlags::EMPTY_PATH)
     }
 
@@ -55,6 +55,11 @@ impl Folder {
     pub(super) fn new(folder: OwnedFd) -> Result<Folder> {
         let entries = Dir::read_from(&folder)?;
         Ok(Folder { folder, entries })
+    }
+
+    /// The folder itself.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
     }
 
     /// Device and inode of the folder.

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::attributes::attributes_of;
 use super::change::Change;
-use super::committer::{Failure, Job};
+use super::committer::Job;
 use super::disk::Disk;
-use super::root::attributes_of;
+use super::failure::Failure;
 use super::{NewAttributes, Quota, Result, StorageError, file_content};
 
 /// How a change went that the committer was asked for.

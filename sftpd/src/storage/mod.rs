@@ -4,6 +4,7 @@
 //! the kernel beneath the root it was asked for; every change goes through the one [`committer`], which makes it
 //! durable before it is answered. It knows nothing of SSH, accounts or packets.
 
+mod attributes;
 pub mod file_content;
 mod folder;
 mod root;
@@ -19,6 +20,7 @@ mod writer;
 mod change;
 mod committer;
 mod disk;
+mod failure;
 #[cfg(test)]
 mod faults;
 mod flush;
@@ -31,10 +33,11 @@ mod reserve;
 mod mounted;
 mod volume;
 
+pub use attributes::{Attributes, FileKind, NewAttributes, attributes_of};
 pub use change::Change;
 pub use folder::{Folder, FolderEntry, FolderId};
 pub use in_place::InPlace;
-pub use root::{Attributes, FileKind, NewAttributes, Place, Root, attributes_of};
+pub use root::{PATH_BYTES_MAX, Place, Root, read_link};
 pub use stage::Stage;
 pub use upload::Opening;
 pub use usage::Quota;
@@ -76,6 +79,7 @@ impl StorageError {
 impl std::fmt::Display for StorageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            StorageError::System(rustix::io::Errno::NOSPC) => f.write_str("the volume is full"),
             StorageError::System(error) => error.fmt(f),
             StorageError::Refused(sentence) => f.write_str(sentence),
             StorageError::QuotaExceeded { used_bytes, quota_bytes } => {

@@ -62,14 +62,7 @@ pub(super) fn lock(path: &Path, folder: &OwnedFd) -> anyhow::Result<OwnedFd> {
 }
 
 fn not_writable(path: &Path, error: rustix::io::Errno) -> anyhow::Error {
-    use std::os::unix::fs::MetadataExt;
-    let owner = std::fs::metadata(path).map_or_else(|_| "?".into(), |data| format!("{}:{}", data.uid(), data.gid()));
-    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    usage(format!(
-        "cannot write to the data folder {} ({error}): it belongs to {owner} and sftpd runs as {user}:{group}. Let it \
-         belong to {user}:{group}, or run sftpd as its owner",
-        path.display()
-    ))
+    pair::folder::not_writable("data folder", path, &std::io::Error::from(error))
 }
 
 pub(super) fn check_marker(path: &Path, pair_id: &str, node: &mut Node) -> anyhow::Result<Marker> {

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::Stage;
-use super::committer::{Failure, Job, QUEUE_CHANGES_MAX, fail};
+use super::committer::{Job, QUEUE_CHANGES_MAX};
+use super::failure::{Failure, fail};
 use super::journal::RowChange;
 
 /// Long uploads that wait for a flush while they arrive; past it CLOSE has more to do.

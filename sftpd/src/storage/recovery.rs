@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::arrival::to_be_shown;
 use super::change::note_stat;
 use super::disk::Disk;
-use super::file_content::read_at;
+use super::file_content::{quietly, read_at};
 use super::journal::{Intent, Journal, Outcome, RowChange, UploadRow};
 use super::stage::{Stages, is_ours, name_of, number_of};
 use super::{Durability, Folder, Result};
@@ -233,13 +233,15 @@ fn stat_of(folder: &OwnedFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
     }
 }
 
-/// BLAKE3 of a whole file.
+/// BLAKE3 of a whole file. Nobody asked for it to be read, so its time of last access stays.
 pub(super) fn hash_of(file: &impl AsFd) -> rustix::io::Result<blake3::Hash> {
+    let quiet = quietly(file.as_fd());
+    let file = quiet.as_ref().map_or(file.as_fd(), AsFd::as_fd);
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1024 * 1024];
     let mut offset = 0;
     loop {
-        let count = read_at(file.as_fd(), &mut buffer, offset)?;
+        let count = read_at(file, &mut buffer, offset)?;
         if count == 0 {
             return Ok(hasher.finalize());
         }

@@ -6,10 +6,11 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Result;
+use super::attributes::{Attributes, FileKind};
 use super::folder::{Folder, FolderId};
 
 /// Links that one path may lead through, as in Linux itself.
@@ -18,80 +19,35 @@ const LINKS_MAX: usize = 40;
 /// How often a path is looked up again when the kernel saw a rename in between and gave up.
 const LOOKUPS_MAX: usize = 8;
 
-/// What kind of thing a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// A file.
-    File,
-    /// A folder.
-    Folder,
-    /// A symbolic link.
-    Link,
-    /// A socket, device or pipe: listed, but never opened.
-    Other,
-}
-
-/// What is known of a thing on the volume.
-#[derive(Clone, Copy, Debug)]
-pub struct Attributes {
-    /// What it is.
-    pub kind: FileKind,
-    /// Size in bytes.
-    pub size: u64,
-    /// Mode with type bits.
-    pub mode: u32,
-    /// Owner's number.
-    pub user: u32,
-    /// Group's number.
-    pub group: u32,
-    /// Last read, in seconds since 1970.
-    pub accessed_s: i64,
-    /// Last change of content, in seconds since 1970.
-    pub modified_s: i64,
-    /// Names that stand for it.
-    pub links: u64,
-    /// Device and inode: the thing's identity while it lives.
-    pub identity: (u64, u64),
-}
-
-impl Attributes {
-    pub(super) fn of(stat: &Stat) -> Attributes {
-        let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::RegularFile => FileKind::File,
-            rustix::fs::FileType::Directory => FileKind::Folder,
-            rustix::fs::FileType::Symlink => FileKind::Link,
-            _ => FileKind::Other,
-        };
-        Attributes {
-            kind,
-            size: stat.st_size as u64,
-            mode: stat.st_mode,
-            user: stat.st_uid,
-            group: stat.st_gid,
-            accessed_s: stat.st_atime,
-            modified_s: stat.st_mtime,
-            links: stat.st_nlink,
-            identity: (stat.st_dev, stat.st_ino),
-        }
-    }
-
-    /// Bytes that are gone when one name of the thing is: none where it has another.
-    pub(super) fn bytes_that_go_with_a_name(&self) -> u64 {
-        if self.kind == FileKind::File && self.links < 2 { self.size } else { 0 }
-    }
-}
+/// The system's limit for a path, in bytes, with the NUL that it ends in.
+pub const PATH_BYTES_MAX: usize = 4096;
 
 /// A name in a folder that is held open: what a change happens to. Renaming the folder carries it along.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub(super) folder: Arc<OwnedFd>,
     pub(super) name: Vec<u8>,
+    /// What must stand there, for a change that was allowed on the strength of it.
+    pub(super) expected: Option<FolderId>,
 }
 
 impl Place {
     /// The name, without any folder.
     pub fn name(&self) -> &[u8] {
         &self.name
+    }
+
+    /// The same place, for a change of nothing but what stands there now: whatever takes the name meanwhile is left alone.
+    pub fn only_as_it_is(self) -> Result<Place> {
+        Ok(Place { expected: Some(self.id()?), ..self })
+    }
+
+    /// Refuses what is no longer what it was to be.
+    pub(super) fn check_expected(&self) -> Result<()> {
+        match self.expected {
+            Some(expected) if self.id()? != expected => Err(Errno::NOENT.into()),
+            _ => Ok(()),
+        }
     }
 
     /// What stands there now; links are not followed.
@@ -122,6 +78,12 @@ impl Root {
         Root { folder, resolve: ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS }
     }
 
+    /// One of the fuzzers' own.
+    #[cfg(any(test, fuzzing))]
+    pub fn of(folder: OwnedFd) -> Root {
+        Root::new(folder)
+    }
+
     /// A root in which no link is ever followed: what replication writes through. A folder that was swapped for a link
     /// is an error there, never a way elsewhere.
     pub(super) fn without_links(folder: OwnedFd) -> Root {
@@ -146,12 +108,14 @@ impl Root {
     }
 
     /// Attributes of a path, links followed.
+    #[cfg(any(test, fuzzing))]
     pub fn stat(&self, path: &[u8]) -> Result<Attributes> {
         let thing = self.lookup(path, OFlags::PATH, Mode::empty())?;
         Ok(Attributes::of(&rustix::fs::fstat(&thing)?))
     }
 
     /// Attributes of a path; a link at its end is not followed.
+    #[cfg(any(test, fuzzing))]
     pub fn lstat(&self, path: &[u8]) -> Result<Attributes> {
         let thing = self.lookup(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
         Ok(Attributes::of(&rustix::fs::fstat(&thing)?))
@@ -167,15 +131,21 @@ impl Root {
     ///
     /// This is how replication and `upload: direct` write: what they write is visible at once.
     pub fn open_in_place(&self, path: &[u8], create: Option<u32>, exclusive: bool) -> Result<(OwnedFd, Attributes)> {
-        let mut flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
-        if create.is_some() {
-            flags |= OFlags::CREATE;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let Some(mode) = create.map(|mode| Mode::from_raw_mode(mode & 0o7777)) else {
+            return only_files(self.lookup(path, flags, Mode::empty())?);
+        };
+        match self.lookup(path, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+            Err(super::StorageError::System(Errno::EXIST)) if !exclusive => {}
+            made => {
+                let made = made?;
+                // The process's own mask has taken bits away that were asked for.
+                rustix::fs::fchmod(&made, mode)?;
+                return only_files(made);
+            }
         }
-        if exclusive {
-            flags |= OFlags::EXCL;
-        }
-        let mode = Mode::from_raw_mode(create.unwrap_or(0) & 0o7777);
-        only_files(self.lookup(path, flags, mode)?)
+        // A link that leads nowhere yet is there too: what it leads to is made.
+        only_files(self.lookup(path, flags | OFlags::CREATE, mode)?)
     }
 
     /// A folder beneath it, as a root of the same kind.
@@ -189,22 +159,49 @@ impl Root {
         Folder::new(self.lookup(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?)
     }
 
-    /// The folder and name that a path ends in. The name itself is not looked at, so it may be missing or a link.
+    /// The folder and name that a path ends in. What stands there may be missing or a link, but only a folder goes by a
+    /// path with a slash at its end, as everywhere on Unix.
     pub fn place(&self, path: &[u8]) -> Result<Place> {
+        let place = self.place_for_folder(path)?;
+        if path.ends_with(b"/") && place.attributes().is_ok_and(|found| found.kind != FileKind::Folder) {
+            return Err(Errno::NOTDIR.into());
+        }
+        Ok(place)
+    }
+
+    /// The folder and name for a new folder: a slash at the end says nothing there.
+    pub fn place_for_folder(&self, path: &[u8]) -> Result<Place> {
+        if path.len() >= PATH_BYTES_MAX {
+            // The kernel would see the parts only, and what it made could be asked for by no path.
+            return Err(Errno::NAMETOOLONG.into());
+        }
         let (parent, name) = split(path);
         if name.is_empty() || name == b"." || name == b".." {
             // The root itself, or a path that ends in dots: nothing can be made, renamed or removed there.
             return Err(Errno::BUSY.into());
         }
         let folder = self.lookup(parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(Place { folder: Arc::new(folder), name: name.to_vec() })
+        Ok(Place { folder: Arc::new(folder), name: name.to_vec(), expected: None })
+    }
+
+    /// The folder and name for something new that is no folder.
+    pub fn place_for_thing(&self, path: &[u8]) -> Result<Place> {
+        let place = self.place_for_folder(path)?;
+        if path.ends_with(b"/") && place.attributes().is_err() {
+            return Err(Errno::NOENT.into());
+        }
+        Ok(place)
     }
 
     /// As [`Root::place`], but a link at the end is followed to where it leads, which may be missing.
     pub fn place_behind_links(&self, path: &[u8]) -> Result<Place> {
+        if path.ends_with(b"/") {
+            // Nothing but a folder, or a link to one, goes by that.
+            self.lookup(path, OFlags::PATH, Mode::empty())?;
+        }
         let mut path = path.to_vec();
         for _ in 0..LINKS_MAX {
-            let place = self.place(&path)?;
+            let place = self.place_for_folder(&path)?;
             match place.attributes() {
                 Ok(attributes) if attributes.kind == FileKind::Link => {
                     let text = rustix::fs::readlinkat(&*place.folder, place.name.as_slice(), Vec::new())?;
@@ -216,33 +213,47 @@ impl Root {
         Err(Errno::LOOP.into())
     }
 
-    /// The text of a link.
-    pub fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
-        let link = self.lookup(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
-        Ok(rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes())
-    }
-
     /// The canonical form of a path: absolute, without links or dots. Its last component may be missing.
     pub fn canonical(&self, path: &[u8]) -> Result<Vec<u8>> {
+        // OpenSSH does not mind a slash here behind a file that is there.
+        let is_bare = !path.ends_with(b"/");
+        let end = path.iter().rposition(|byte| *byte != b'/').map_or(path.len().min(1), |last| last + 1);
+        let path = path.get(..end).unwrap_or_default();
         match self.lookup(path, OFlags::PATH, Mode::empty()) {
             Ok(thing) => self.path_of(thing.as_fd()),
-            Err(super::StorageError::System(Errno::NOENT)) => {
-                let place = self.place(path)?;
-                let mut canonical = self.path_of(place.folder.as_fd())?;
-                if canonical != b"/" {
-                    canonical.push(b'/');
-                }
-                canonical.extend_from_slice(&place.name);
-                Ok(canonical)
+            Err(super::StorageError::System(Errno::NOENT)) if is_bare => {
+                // A link that leads nowhere yet stands for where it leads to, as it does for OPEN.
+                let place = self.place_behind_links(path)?;
+                self.path_of_place(&place)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn path_of(&self, thing: BorrowedFd<'_>) -> Result<Vec<u8>> {
-        let (root, thing) = (path_of_fd(self.folder.as_fd())?, path_of_fd(thing)?);
+    /// The path of a place as it is now, whatever the folders on the way were called.
+    pub fn path_of_place(&self, place: &Place) -> Result<Vec<u8>> {
+        let mut path = self.path_of(place.folder.as_fd())?;
+        if path != b"/" {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&place.name);
+        Ok(path)
+    }
+
+    /// The path of an open thing as it is now.
+    pub fn path_of(&self, open: BorrowedFd<'_>) -> Result<Vec<u8>> {
+        let (root, thing) = (path_of_fd(self.folder.as_fd())?, path_of_fd(open)?);
         // The kernel found the thing beneath the root, so this only fails while the root itself is being renamed.
         let inside = thing.strip_prefix(root.as_slice()).ok_or(Errno::NOENT)?;
+        // So the system calls what has no name any more, and perhaps what somebody has called so.
+        if inside.ends_with(b" (deleted)") {
+            let named = self.lookup(inside, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+            if Attributes::of(&rustix::fs::fstat(&named)?).identity
+                != Attributes::of(&rustix::fs::fstat(open)?).identity
+            {
+                return Err(Errno::NOENT.into());
+            }
+        }
         Ok(if inside.is_empty() { b"/".to_vec() } else { inside.to_vec() })
     }
 
@@ -256,6 +267,11 @@ impl Root {
     pub fn room(&self, path: &[u8]) -> Result<rustix::fs::StatVfs> {
         Ok(rustix::fs::fstatvfs(self.lookup(path, OFlags::PATH, Mode::empty())?)?)
     }
+}
+
+/// The text of an open link.
+pub fn read_link(link: &OwnedFd) -> Result<Vec<u8>> {
+    Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
 }
 
 fn only_files(file: OwnedFd) -> Result<(OwnedFd, Attributes)> {
@@ -300,64 +316,10 @@ fn path_of_fd(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
     Ok(rustix::fs::readlinkat(CWD, proc_path(fd), Vec::new())?.into_bytes())
 }
 
-/// Attributes to set; what is `None` stays.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NewAttributes {
-    /// Size in bytes: cut, or grown with zeros.
-    pub size: Option<u64>,
-    /// Owner and group.
-    pub owner: Option<(u32, u32)>,
-    /// Mode without type bits.
-    pub mode: Option<u32>,
-    /// Access and modification time in seconds.
-    pub times: Option<(u32, u32)>,
-}
-
-/// Attributes of an open thing.
-pub fn attributes_of(thing: BorrowedFd<'_>) -> Result<Attributes> {
-    Ok(Attributes::of(&rustix::fs::fstat(thing)?))
-}
-
-/// Sets attributes of an open thing at once, also of one opened only as a path.
-pub(super) fn set_attributes(thing: BorrowedFd<'_>, new: &NewAttributes) -> Result<()> {
-    let kind = Attributes::of(&rustix::fs::fstat(thing)?).kind;
-    if kind == FileKind::Other {
-        return Err(Errno::PERM.into());
-    }
-    let path = proc_path(thing);
-    if let Some(size) = new.size {
-        if kind != FileKind::File {
-            return Err(if kind == FileKind::Folder { Errno::ISDIR } else { Errno::INVAL }.into());
-        }
-        let file = rustix::fs::openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::fs::ftruncate(&file, size)?;
-    }
-    if let Some((user, group)) = new.owner {
-        let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
-        rustix::fs::chownat(thing, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?;
-    }
-    if let Some(mode) = new.mode {
-        // A link has no mode of its own on Linux; asking for one is answered, as by OpenSSH, with an error.
-        if kind == FileKind::Link {
-            return Err(Errno::OPNOTSUPP.into());
-        }
-        rustix::fs::chmodat(CWD, &path, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
-    }
-    if let Some((accessed, modified)) = new.times {
-        let at = |seconds: u32| Timespec { tv_sec: i64::from(seconds), tv_nsec: 0 };
-        let times = Timestamps { last_access: at(accessed), last_modification: at(modified) };
-        if kind == FileKind::Link {
-            rustix::fs::utimensat(thing, "", &times, AtFlags::EMPTY_PATH)?;
-        } else {
-            rustix::fs::utimensat(CWD, &path, &times, AtFlags::empty())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::attributes::{NewAttributes, set_attributes};
 
     #[test]
     fn paths_split_into_folder_and_name() {

@@ -130,8 +130,15 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Fills the stage with a file's content: by reflink where the file system can, else by copying.
+    /// Fills the stage with a file's content, and gives it its times, which only a WRITE or a cut changes.
     pub(super) fn fill_from(&self, source: BorrowedFd<'_>, attributes: &Attributes) -> Result<()> {
+        self.copy_content(source, attributes)?;
+        self.stages.disk.copy_times(source, self.file())?;
+        Ok(())
+    }
+
+    /// By reflink where the file system can, else by copying.
+    fn copy_content(&self, source: BorrowedFd<'_>, attributes: &Attributes) -> Result<()> {
         if attributes.size == 0 || rustix::fs::ioctl_ficlone(&*self.file, source).is_ok() {
             return Ok(());
         }

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::arrival::Arrival;
+use super::attributes::attributes_of;
 use super::journal::{RowChange, UploadRow};
 use super::notes::Notes;
-use super::root::attributes_of;
 use super::stage::Stages;
 use super::unfinished::Unfinished;
 use super::usage::{Charge, Quota};

@@ -145,20 +145,20 @@ impl Volume {
         }))
     }
 
-    /// The folder of an account, made where it is missing and `make` says so: a standby's are made by replication only.
+    /// The folder of an account, made with the mode `make` where it is missing: a standby's are made by replication only.
     /// `home` was checked with the accounts: it has no dots, no links and does not begin with the pair's own folder.
-    pub fn home(&self, home: &str, make: bool) -> Result<Root> {
+    pub fn home(&self, home: &str, make: Option<u32>) -> Result<Root> {
         let mut folder = self.folder.try_clone().map_err(|_| StorageError::System(rustix::io::Errno::MFILE))?;
         for component in home.split('/') {
             let open = |folder: &OwnedFd| {
                 rustix::fs::openat(folder, component, FOLDER_FLAGS | OFlags::NOFOLLOW, Mode::empty())
             };
             folder = match open(&folder) {
-                Err(rustix::io::Errno::NOENT) if make => {
+                Err(rustix::io::Errno::NOENT) if let Some(mode) = make => {
                     let parent = Arc::new(folder);
-                    let place = Place { folder: parent.clone(), name: component.as_bytes().to_vec() };
+                    let place = Place { folder: parent.clone(), name: component.as_bytes().to_vec(), expected: None };
                     // Two sessions may make it at once; the second finds it there.
-                    let _ = futures::executor::block_on(self.commit_own(Change::MakeFolder(place, 0o755)));
+                    let _ = futures::executor::block_on(self.commit_own(Change::MakeFolder(place, mode)));
                     open(&parent)?
                 }
                 folder => folder?,
@@ -169,7 +169,7 @@ impl Volume {
 
     /// As [`Volume::home`], made where it is missing.
     pub fn root(&self, home: &str) -> Result<Root> {
-        self.home(home, true)
+        self.home(home, Some(0o700))
     }
 
     /// The whole volume, the pair's own folder included: for the other machine only.
@@ -318,8 +318,17 @@ impl Volume {
         Ok(Publication::of_file(self.stage(content)?, place, content))
     }
 
+    /// A small file that replication has brought, ready to be published where nothing is.
+    pub fn stage_new(&self, content: &[u8], attributes: &NewAttributes, place: Place) -> Result<Publication> {
+        let stage = self.stage(content)?;
+        self.disk.set_attributes(stage.file(), attributes)?;
+        // Nobody asks for the hash of what replication does.
+        Ok(Publication { stage: Arc::new(stage), place, exclusive: true, hash: None, upload: None })
+    }
+
     fn stage(&self, content: &[u8]) -> Result<Stage> {
-        let stage = self.new_stage(0o644)?;
+        // The daemon's own files are users.yaml and what belongs to it.
+        let stage = self.new_stage(0o600)?;
         self.disk.write(stage.file(), content, 0)?;
         Ok(stage)
     }

@@ -3,15 +3,15 @@
 //! Always holds: a handle whose upload was taken over, removed or published by another writes nothing more to it, and one
 //! whose WRITE has failed publishes nothing.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::watch;
 
-use super::root::attributes_of;
+use super::attributes::attributes_of;
 use super::unfinished::Unfinished;
 use super::upload::{Phase, State, Upload};
-use super::{Attributes, NewAttributes, Place, Result, Stage, StorageError};
+use super::{Attributes, FolderId, NewAttributes, Place, Result, Stage, StorageError};
 
 /// Why a write did not happen.
 #[derive(Debug)]
@@ -65,6 +65,11 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// The file that takes the name.
+    pub fn id(&self) -> Result<FolderId> {
+        FolderId::of(self.stage.file().as_fd())
+    }
+
     /// A small file of the daemon's own.
     pub(super) fn of_file(stage: Stage, place: Place, content: &[u8]) -> Publication {
         let hash = Some(blake3::hash(content));
@@ -127,6 +132,12 @@ impl Writer {
     /// Where it will be published.
     pub fn place(&self) -> Result<Place> {
         Ok(self.lock()?.place.clone())
+    }
+
+    /// From here on it takes no name that something has.
+    pub fn replace_nothing(&self) -> Result<()> {
+        self.lock()?.exclusive = true;
+        Ok(())
     }
 
     /// What has been written so far.

@@ -45,16 +45,12 @@ struct Peer {
 
 fn peers(openssh: &OpenSsh, key: &Path) -> Vec<Peer> {
     let (port, key) = (openssh.address().port(), key.to_owned());
-    let ssh = format!(
-        "ssh -F /dev/null -p {port} -i {} -c {CIPHER} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-        key.display()
-    );
+    let ssh = openssh.ssh(&key, &format!("-c {CIPHER}"));
     let rsync = move |fsync: bool| {
         let ssh = ssh.clone();
         move |from: &Path, to: &Path| {
-            let mut command = Command::new("rsync");
-            command.arg("-a").args(fsync.then_some("--fsync")).args(["-e", &ssh]);
-            command.arg(format!("{}/", from.display())).arg(format!("root@127.0.0.1:{}/", to.display()));
+            let mut command = tests::rsync(&ssh, from, to);
+            command.args(fsync.then_some("--fsync"));
             command
         }
     };

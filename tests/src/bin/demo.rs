@@ -81,6 +81,7 @@ fn filesync(folder: &Path, secret: &str, standby_port: u16, health: u16) -> anyh
     let settings = [
         ("FILESYNC_DATA", folder.join("master/data").display().to_string()),
         ("FILESYNC_STATE", folder.join("master/state").display().to_string()),
+        ("FILESYNC_LOGS", folder.join("master/logs").display().to_string()),
         ("FILESYNC_STANDBYS", format!("127.0.0.1:{standby_port}")),
         ("FILESYNC_INTERVAL", INTERVAL.to_owned()),
         ("FILESYNC_HEALTH_LISTEN", format!("127.0.0.1:{health}")),

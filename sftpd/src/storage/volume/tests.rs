@@ -330,6 +330,22 @@ async fn a_removed_folder_fails_the_close_and_keeps_what_arrived() {
 }
 
 #[tokio::test]
+async fn a_rename_of_what_stood_there_takes_nothing_else() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "mine", b"first").await.unwrap();
+    let root = volume.root("alice").unwrap();
+    let place = |name: &str| root.place(name.as_bytes()).unwrap();
+    let rename = |from, to| volume.commit(Change::Rename { from, to, replace: false }, Some("alice".into()));
+    let mine = place("mine").only_as_it_is().unwrap();
+    put(&volume, "mine", b"of another").await.unwrap();
+    assert!(rename(mine, place("taken")).await.is_err());
+    assert_eq!(content(&fixture, "mine").unwrap(), b"of another");
+    rename(place("mine").only_as_it_is().unwrap(), place("taken")).await.unwrap();
+    assert_eq!(content(&fixture, "taken").unwrap(), b"of another");
+}
+
+#[tokio::test]
 async fn the_journal_tells_every_change_in_order_with_what_it_concerned() {
     let mut fixture = Fixture::new();
     let volume = fixture.open();

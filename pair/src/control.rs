@@ -1,0 +1,200 @@
+//! How programs and operators on the same machine speak to a running sftpd: one order, one answer, each a line of JSON on
+//! a socket in the state folder that only sftpd's own user may open.
+//!
+//! What an order does is sftpd's business (`sftpd/src/control.rs`).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use crate::exit::usage;
+use crate::feed::{Lines, send};
+use crate::node::Role;
+
+/// The longest line, in bytes: a users.yaml, every letter of it escaped.
+pub const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How long an answer may take. Passwords are hashed by the hundred before users.yaml is answered.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Where a state folder has the socket.
+pub fn path(state: &Path) -> PathBuf {
+    state.join("control.sock")
+}
+
+/// What sftpd is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Who is connected? Takes a second, in which speeds are measured.
+    Who {},
+    /// How is it?
+    Status {},
+    /// End all connections of an account, from an address, or with an id.
+    Kick {
+        /// Whose.
+        whom: String,
+    },
+    /// Which addresses are banned, and which accounts' passwords shut?
+    Bans {},
+    /// Lift bans.
+    Unban {
+        /// An address, a network, an account, or `all`.
+        whom: String,
+    },
+    /// Take a users.yaml, or only say what would come of it.
+    ApplyUsers {
+        /// The file.
+        content: String,
+        /// Whether it is only tried.
+        only_try: bool,
+    },
+    /// Draw a new password for an account.
+    ResetPassword {
+        /// Its login name.
+        name: String,
+    },
+    /// filesync tells which accounts a standby has.
+    StandbyHas {
+        /// The standby's name.
+        standby: String,
+        /// The generation that it has taken; none while that is not known.
+        generation: Option<u64>,
+        /// Why it does not get the newest, if so.
+        problem: Option<String>,
+    },
+}
+
+/// What sftpd answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Who is connected, the oldest connection first.
+    Who(Vec<Session>),
+    /// How it is.
+    Status(Box<Status>),
+    /// What is banned.
+    Bans(Vec<Ban>),
+    /// It was done.
+    Done {
+        /// What there is to say about it.
+        text: String,
+    },
+    /// It was not done.
+    Refused {
+        /// Why.
+        text: String,
+    },
+}
+
+/// A ban.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// The address or network; or the account whose password is shut.
+    pub whom: String,
+    /// Whether it is an account.
+    pub is_account: bool,
+    /// For how long it still holds.
+    pub left_s: u64,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// As in the activity log.
+    pub connection_id: String,
+    /// Who has logged in; none: nobody yet.
+    pub username: Option<String>,
+    /// Address and port.
+    pub remote_addr: String,
+    /// What the client calls itself.
+    pub client_version: String,
+    /// Since when, in RFC 3339.
+    pub since: String,
+    /// Bytes on the wire from the client.
+    pub received_bytes: u64,
+    /// Bytes on the wire to the client.
+    pub sent_bytes: u64,
+    /// The same in the last second.
+    pub received_bytes_per_s: u64,
+    /// The same in the last second.
+    pub sent_bytes_per_s: u64,
+    /// What is being transferred.
+    pub transfers: Vec<Transfer>,
+}
+
+/// A file on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// `Upload` or `Download`.
+    pub sender: String,
+    /// As the account sees it.
+    pub file_path: String,
+    /// Bytes that have gone.
+    pub size_bytes: u64,
+    /// Since its beginning.
+    pub elapsed_ms: u64,
+}
+
+/// How a daemon is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// What it is for.
+    pub role: Role,
+    /// The machine's id.
+    pub node: String,
+    /// The pair's public name.
+    pub pair: String,
+    /// The program's version.
+    pub version: String,
+    /// Why it takes no uploads now; none: it would.
+    pub refuses_uploads: Option<String>,
+    /// Since when it runs, in RFC 3339.
+    pub since: String,
+    /// Connections that are open, whether or not somebody has logged in.
+    pub connections: usize,
+    /// Accounts in force.
+    pub accounts: usize,
+    /// Their number.
+    pub accounts_generation: u64,
+    /// Room on the data volume, in bytes.
+    pub volume_bytes: u64,
+    /// The same, still free.
+    pub volume_free_bytes: u64,
+    /// The last change of the volume.
+    pub last_seq: u64,
+    /// The standbys, as far as filesync has told of them.
+    pub standbys: Vec<Standby>,
+    /// Records that are missing in activity.log since the start.
+    pub activity_lost: u64,
+}
+
+/// A standby, as sftpd knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// Its name.
+    pub name: String,
+    /// All changes up to this one are there.
+    pub seq: Option<u64>,
+    /// The accounts that it has.
+    pub accounts_generation: Option<u64>,
+    /// What stands in the way of newer ones.
+    pub problem: Option<String>,
+}
+
+/// Asks the sftpd of a state folder.
+pub async fn ask(state: &Path, order: &Order) -> anyhow::Result<Answer> {
+    let path = path(state);
+    let stream = UnixStream::connect(&path).await.map_err(|error| {
+        usage(format!("no sftpd answers on {} ({error}): is it running, with this state folder?", path.display()))
+    })?;
+    let (read, mut write) = stream.into_split();
+    let asked = async {
+        send(&mut write, order).await?;
+        Lines::new(read, LINE_BYTES_MAX).next().await?.context("sftpd has ended before it answered")
+    };
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.context("sftpd does not answer")?
+}

@@ -1,0 +1,103 @@
+//! What is written down about logins: each one, each failure, and connections on which nobody logged in.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use pair::activity::{Activity, Level, Outcome, sender};
+use pair::keys::fingerprint;
+use russh::keys::{Certificate, PublicKey};
+
+use crate::activity::failed;
+use crate::connection::Connection;
+use crate::daemon::Daemon;
+use crate::guard::Offence;
+
+/// By what somebody wants to log in.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// Its name in the log.
+    pub method: &'static str,
+    key_fingerprint: Option<String>,
+    certificate: Option<String>,
+}
+
+impl Proof {
+    /// A password.
+    pub fn password() -> Proof {
+        Proof { method: "password", key_fingerprint: None, certificate: None }
+    }
+
+    /// A key.
+    pub fn key(key: &PublicKey) -> Proof {
+        Proof { method: "publickey", key_fingerprint: Some(fingerprint(key)), certificate: None }
+    }
+
+    /// A certificate.
+    pub fn certificate(certificate: &Certificate) -> Proof {
+        let key = PublicKey::new(certificate.public_key().clone(), "");
+        let id = format!("{} (serial {})", certificate.key_id(), certificate.serial());
+        Proof { method: "certificate", key_fingerprint: Some(fingerprint(&key)), certificate: Some(id) }
+    }
+
+    fn activity(self, connection: &Connection, sender: &str, username: &str) -> Activity {
+        Activity {
+            sender: sender.into(),
+            username: username.into(),
+            remote_addr: connection.peer.to_string(),
+            connection_id: connection.id.clone(),
+            method: Some(self.method.into()),
+            key_fingerprint: self.key_fingerprint,
+            certificate: self.certificate,
+            ..Activity::default()
+        }
+    }
+
+    /// The record of a login that failed.
+    pub fn failed(self, connection: &Connection, username: &str, reason: &str) -> Activity {
+        failed(self.activity(connection, sender::CONNECTION_FAILED, username), Outcome::Refused, reason)
+    }
+}
+
+/// How a connection has tried to log in.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// By what it was let in.
+    pub accepted: Option<Proof>,
+    /// Whether a failure was recorded.
+    pub has_failed: bool,
+    /// What was offered and let nobody in: for which name, what, and why not. It is recorded if nothing else comes.
+    pub unknown: Option<(String, Proof, String)>,
+    logged_in: Option<(String, Instant)>,
+}
+
+impl Attempts {
+    /// Records that somebody is logged in, once the client has been told.
+    pub fn record_login(&mut self, daemon: &Daemon, connection: &Connection) {
+        let (Some(proof), Some(identity)) = (self.accepted.take(), connection.identity()) else { return };
+        self.logged_in = Some((identity.name().to_owned(), Instant::now()));
+        let activity = proof.activity(connection, sender::LOGIN, identity.name());
+        let client_version = Some(connection.client());
+        daemon.activity.put(Activity { client_version, ..activity });
+    }
+
+    /// Records the end of the connection: of a session, or that nobody logged in.
+    pub fn record_end(&mut self, daemon: &Daemon, connection: &Connection) {
+        let reason = connection.why_ended().map(String::from);
+        if let Some((name, since)) = self.logged_in.take() {
+            let activity = Proof::password().activity(connection, sender::LOGOUT, &name);
+            let level = if reason.is_some() { Level::Warn } else { Level::Info };
+            let elapsed_ms = Some(since.elapsed().as_millis() as u64);
+            daemon.activity.put(Activity { method: None, level, elapsed_ms, error: reason, ..activity });
+        } else if connection.identity().is_some() {
+            // Let in, and gone before it was told.
+        } else if let (Some((name, proof, why)), false) = (self.unknown.take(), self.has_failed) {
+            daemon.offend(connection.peer.ip(), Offence::NoLogin);
+            daemon.activity.put(proof.failed(connection, &name, &reason.unwrap_or(why)));
+        } else if !self.has_failed && connection.has_greeted.load(Ordering::Relaxed) {
+            daemon.offend(connection.peer.ip(), Offence::NoLogin);
+            let activity = Proof::password().activity(connection, sender::CONNECTION_FAILED, "");
+            let sentence = reason.unwrap_or_else(|| "the client left without a login".into());
+            daemon.activity.put(Activity { method: None, ..failed(activity, Outcome::Refused, &sentence) });
+        }
+    }
+}
