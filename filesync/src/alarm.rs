@@ -1,7 +1,8 @@
 //! Tells somebody when a standby is gone or lags too far, and once more when it is well again.
 //!
 //! Always holds: one message for each turn, however often filesync is started in between: what was told last is in the
-//! store. A message that cannot be delivered is tried again for as long as it is true.
+//! store. A message that cannot be delivered is tried again for as long as it is true. Where filesync is killed while it tells
+//! something, it may tell it twice, but never leaves it out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,24 +42,36 @@ pub struct Alarm {
     url: Option<String>,
 }
 
+/// What was told last.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Told {
+    /// That all is well, or nothing yet.
+    #[default]
+    Well,
+    /// That something is wrong.
+    Alarm,
+    /// Something else than before was about to be told; who was to hear it may have it or not.
+    Unsure,
+}
+
 /// Where it is remembered what was told last.
 pub trait Memory {
-    /// Whether an alarm was told last.
-    async fn was_alarm(&self) -> Result<bool, String>;
+    /// What was told last.
+    async fn told(&self) -> Result<Told, String>;
     /// Remembers what was told.
-    async fn told(&self, is_alarm: bool) -> Result<(), String>;
+    async fn keep_told(&self, told: Told) -> Result<(), String>;
 }
 
 /// What is to be told, where that is something else than before. A standby that is away gets as long as one that lags.
-fn news(report: &Report, lag_max: Duration, was_alarm: bool) -> Option<Message> {
+fn news(report: &Report, lag_max: Duration, told: Told) -> Option<Message> {
     let away_s = now_s().saturating_sub(report.since_s).max(0) as u64;
     let is_briefly_away = !report.connected && Duration::from_secs(away_s) <= lag_max;
     let wrong = report.alarm(lag_max).filter(|_| !is_briefly_away);
     // A filesync that was just started knows nothing yet.
     let is_well = wrong.is_none() && !is_briefly_away && (report.followed || report.settled_at_s.is_some());
-    let (alarm, text) = match (wrong, was_alarm) {
-        (Some(sentence), false) => (true, sentence),
-        (None, true) if is_well => (false, format!("{}: well again", report.standby)),
+    let (alarm, text) = match wrong {
+        Some(sentence) if told != Told::Alarm => (true, sentence),
+        None if is_well && told != Told::Well => (false, format!("{}: well again", report.standby)),
         _ => return None,
     };
     let lag_s = Duration::from_millis(report.lag_ms).as_secs_f64();
@@ -74,9 +87,9 @@ impl Alarm {
 
     /// Looks for ever.
     pub async fn watch(&self, memory: &impl Memory) {
-        let mut was_alarm = loop {
-            match memory.was_alarm().await {
-                Ok(was_alarm) => break was_alarm,
+        let mut told = loop {
+            match memory.told().await {
+                Ok(told) => break told,
                 Err(sentence) => tracing::warn!("{sentence}"),
             }
             tokio::time::sleep(AGAIN).await;
@@ -84,18 +97,19 @@ impl Alarm {
         let mut failed = None;
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(message) = news(&self.board.report(), self.lag_max, was_alarm) else {
+            let Some(message) = news(&self.board.report(), self.lag_max, told) else {
                 failed = None;
                 continue;
             };
+            keep(memory, Told::Unsure).await;
             match self.tell(&message, failed.is_some()).await {
                 Ok(()) => {
-                    (was_alarm, failed) = (message.alarm, None);
-                    if let Err(sentence) = memory.told(was_alarm).await {
-                        tracing::warn!("{sentence}");
-                    }
+                    (told, failed) = (if message.alarm { Told::Alarm } else { Told::Well }, None);
+                    keep(memory, told).await;
+                    tracing::debug!("told: {}", message.text);
                 }
                 Err(reason) => {
+                    keep(memory, told).await;
                     if failed.replace(reason.clone()) != Some(reason.clone()) {
                         tracing::warn!("alarm_url: a message cannot be delivered, it is tried again: {reason}");
                     }
@@ -118,10 +132,25 @@ impl Alarm {
     }
 }
 
+async fn keep(memory: &impl Memory, told: Told) {
+    if let Err(sentence) = memory.keep_told(told).await {
+        tracing::warn!("{sentence}");
+    }
+}
+
+/// The machine's own certificates, so that a site's own authority counts. An image has none: then those that browsers trust.
+fn roots() -> RootCerts {
+    const USUAL: [&str; 3] =
+        ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    let has_own =
+        std::env::var_os("SSL_CERT_FILE").is_some() || USUAL.iter().any(|file| std::path::Path::new(file).exists());
+    if has_own { RootCerts::PlatformVerifier } else { RootCerts::WebPki }
+}
+
 /// Sends a message. Whoever answers with success has it.
 fn post(url: &str, body: &str) -> Result<(), String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).unversioned_rustls_crypto_provider(provider);
+    let tls = TlsConfig::builder().root_certs(roots()).unversioned_rustls_crypto_provider(provider);
     let config = ureq::Agent::config_builder().tls_config(tls.build()).timeout_global(Some(TIMEOUT)).build();
     let request = ureq::Agent::new_with_config(config).post(url).header("Content-Type", "application/json");
     request.send(body).map(drop).map_err(|error| error.to_string())
@@ -141,15 +170,17 @@ mod tests {
 
     #[test]
     fn each_turn_is_told_once() {
-        let told = |report: Report, was_alarm| news(&report, MAX, was_alarm).map(|message| message.alarm);
-        assert_eq!(told(report(true, 0, 900), false), None);
-        assert_eq!(told(report(true, 60, 900), false), None);
-        assert_eq!(told(report(true, 61, 900), false), Some(true));
-        assert_eq!(told(report(true, 61, 900), true), None);
-        assert_eq!(told(report(true, 60, 900), true), Some(false));
+        let told = |report: Report, told| news(&report, MAX, told).map(|message| message.alarm);
+        assert_eq!(told(report(true, 0, 900), Told::Well), None);
+        assert_eq!(told(report(true, 60, 900), Told::Well), None);
+        assert_eq!(told(report(true, 61, 900), Told::Well), Some(true));
+        assert_eq!(told(report(true, 61, 900), Told::Alarm), None);
+        assert_eq!(told(report(true, 60, 900), Told::Alarm), Some(false));
+        assert_eq!(told(report(true, 61, 900), Told::Unsure), Some(true), "rather twice than never");
+        assert_eq!(told(report(true, 60, 900), Told::Unsure), Some(false));
         let just_started = Report { followed: false, ..report(true, 3, 3) };
-        assert_eq!(told(just_started, true), None, "nothing is compared yet");
-        let text = news(&report(true, 61, 900), MAX, false).unwrap().text;
+        assert_eq!(told(just_started, Told::Alarm), None, "nothing is compared yet");
+        let text = news(&report(true, 61, 900), MAX, Told::Well).unwrap().text;
         assert_eq!(text, "b:1: lags by 61 s, more than 60 s");
     }
 
@@ -158,7 +189,7 @@ mod tests {
         let problem = |since_s: i64| {
             let report = report(true, 0, 900);
             let report = Report { problems: 2, problems_since_s: Some(now_s() - since_s), ..report };
-            news(&report, MAX, false).map(|message| message.text)
+            news(&report, MAX, Told::Well).map(|message| message.text)
         };
         assert_eq!(problem(60), None);
         let told = problem(70).unwrap();
@@ -167,10 +198,10 @@ mod tests {
 
     #[test]
     fn who_is_away_gets_as_long_as_who_lags_and_being_away_is_not_being_well() {
-        let told = |report: Report, was_alarm| news(&report, MAX, was_alarm).map(|message| message.alarm);
-        assert_eq!(told(report(false, 500, 30), false), None);
-        assert_eq!(told(report(false, 500, 61), false), Some(true));
-        assert_eq!(told(report(false, 500, 61), true), None);
-        assert_eq!(told(report(false, 0, 30), true), None, "away again before it was well");
+        let told = |report: Report, told| news(&report, MAX, told).map(|message| message.alarm);
+        assert_eq!(told(report(false, 500, 30), Told::Well), None);
+        assert_eq!(told(report(false, 500, 61), Told::Well), Some(true));
+        assert_eq!(told(report(false, 500, 61), Told::Alarm), None);
+        assert_eq!(told(report(false, 0, 30), Told::Alarm), None, "away again before it was well");
     }
 }

@@ -12,8 +12,8 @@ use pair::record::Position;
 use pair::volume::{file_system_id, read_marker};
 use tokio::sync::{Notify, watch};
 
-use crate::accounts;
-use crate::alarm::{Alarm, Memory};
+use crate::alarm::{Alarm, Memory, Told};
+use crate::beside::Beside;
 use crate::config::Config;
 use crate::courier::Courier;
 use crate::fault::blocking;
@@ -55,7 +55,7 @@ pub struct Follower {
     data: PathBuf,
     follow: bool,
     state: PathBuf,
-    accounts: PathBuf,
+    beside: Beside,
     /// Who is at work where.
     pub claims: Arc<Claims>,
     /// Asks for a pass before its time.
@@ -99,7 +99,7 @@ impl Follower {
             data: config.data.clone(),
             follow: config.follow,
             state: config.state.clone(),
-            accounts: config.state.join("accounts.json"),
+            beside: Beside::new(config),
             claims: Arc::default(),
             pass_wanted: Notify::new(),
             left: Left::default(),
@@ -198,6 +198,7 @@ impl Follower {
                 backoff = BACKOFF_MIN;
             }
             self.board.disconnected(failure.sentence());
+            self.beside.tell_away(&self.standby, failure.sentence()).await;
             self.keep_report().await;
             let is_news = match (&said, &failure) {
                 (None, _) => true,
@@ -231,18 +232,11 @@ impl Follower {
         };
         let [merely_large, any] = WORKERS_BYTES_MAX;
         let large = futures::future::join(lane.work(merely_large, self), lane.work(any, self));
-        let accounts = async {
-            match self.standby.address.plain {
-                // A plain server has no accounts of ours.
-                Some(_) => std::future::pending().await,
-                None => accounts::keep_pushed(&self.standby, &self.accounts).await,
-            }
-        };
         let reason = tokio::select! {
             reason = self.passes(&courier, &lane, said) => reason,
             reason = stream::follow(self, &courier, &lane, connected), if self.follow => reason,
             _ = large => "the lane for large files ended".into(),
-            () = accounts => "pushing accounts ended".into(),
+            () = self.beside.run(&self.standby) => "pushing accounts ended".into(),
         };
         let sentence = format!("standby {}: {reason}", self.name());
         if courier.remote.client.is_lost() { Failure::Away(sentence) } else { Failure::Wrong(sentence) }
@@ -353,12 +347,12 @@ impl Follower {
 }
 
 impl Memory for Follower {
-    async fn was_alarm(&self) -> Result<bool, String> {
-        self.stored(|store, _| store.was_alarm()).await
+    async fn told(&self) -> Result<Told, String> {
+        self.stored(|store, _| store.told()).await
     }
 
-    async fn told(&self, is_alarm: bool) -> Result<(), String> {
-        self.stored(move |store, _| store.keep_alarm(is_alarm)).await
+    async fn keep_told(&self, told: Told) -> Result<(), String> {
+        self.stored(move |store, _| store.keep_told(told)).await
     }
 }
 

@@ -12,6 +12,7 @@ use anyhow::Context;
 use pair::record::Position;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::alarm::Told;
 use crate::tree::{Base, Entry, Kind, Path, Seen};
 
 mod evidence;
@@ -165,6 +166,15 @@ impl Store {
         query.query_row(params![self.standby, path], base_of).optional()
     }
 
+    /// What both sides agreed on, for the paths that come after this one in the order of their bytes, so many at most.
+    pub fn bases_after(&self, path: &[u8], rows_max: usize) -> rusqlite::Result<Vec<(Path, Base)>> {
+        let sql = "SELECT * FROM base WHERE standby = ? AND path > ? ORDER BY path LIMIT ?";
+        let mut query = self.db.prepare_cached(sql)?;
+        let rows =
+            query.query_map(params![self.standby, path, rows_max as i64], |row| Ok((row.get(1)?, base_of(row)?)))?;
+        rows.collect()
+    }
+
     /// How far the standby is in the feed.
     pub fn position(&self) -> rusqlite::Result<Option<Position>> {
         let mut query = self.db.prepare_cached("SELECT epoch, seq FROM position WHERE standby = ?")?;
@@ -230,14 +240,24 @@ impl Store {
         tx.commit()
     }
 
-    /// Whether it was told last that something is wrong with the standby.
-    pub fn was_alarm(&self) -> rusqlite::Result<bool> {
+    /// What was told last of the standby.
+    pub fn told(&self) -> rusqlite::Result<Told> {
         let sql = "SELECT is_alarm FROM alarm WHERE standby = ?";
-        Ok(self.db.query_row(sql, [self.standby], |row| row.get(0)).optional()?.unwrap_or(false))
+        let is_alarm: Option<i64> = self.db.query_row(sql, [self.standby], |row| row.get(0)).optional()?;
+        Ok(match is_alarm {
+            None | Some(0) => Told::Well,
+            Some(1) => Told::Alarm,
+            Some(_) => Told::Unsure,
+        })
     }
 
     /// Keeps what was told.
-    pub fn keep_alarm(&self, is_alarm: bool) -> rusqlite::Result<()> {
+    pub fn keep_told(&self, told: Told) -> rusqlite::Result<()> {
+        let is_alarm = match told {
+            Told::Well => 0,
+            Told::Alarm => 1,
+            Told::Unsure => 2,
+        };
         self.db.execute("INSERT OR REPLACE INTO alarm VALUES (?, ?)", params![self.standby, is_alarm]).map(drop)
     }
 

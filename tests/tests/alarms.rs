@@ -47,12 +47,19 @@ impl Receiver {
 fn one_message_tells_that_a_standby_is_gone_and_one_that_it_is_back_also_over_restarts_of_filesync() {
     let receiver = Receiver::start();
     let url = format!("http://{}/hook", receiver.address);
-    let mut pair =
-        Pair::start_with(&[("FILESYNC_ALARM_URL", &url), ("FILESYNC_ALARM_LAG", "2s"), ("FILESYNC_FOLLOW", "true")]);
+    let mut pair = Pair::start_with(&[
+        ("FILESYNC_ALARM_URL", &url),
+        ("FILESYNC_ALARM_LAG", "2s"),
+        ("FILESYNC_FOLLOW", "true"),
+        ("LOG_LEVEL", "debug"),
+    ]);
     eventually("the feed is followed", || pair.mirror.metric("filesync_followed") >= 1.0);
     assert_eq!(receiver.bodies(), Vec::<String>::new());
     pair.standby.stop();
-    eventually("the alarm is told", || receiver.bodies().len() == 1);
+    eventually("the alarm is told, and filesync knows it", || {
+        receiver.bodies().len() == 1
+            && pair.mirror.program().lines().iter().any(|line| line.contains("told: ") && line.contains("not connected"))
+    });
     let body = receiver.bodies()[0].clone();
     assert!(body.contains("\"alarm\":true") && body.contains("not connected"), "{body}");
     pair.mirror.stop();

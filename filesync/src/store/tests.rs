@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::safety::{Missed, Reason, Verdict};
+use crate::tree::Bases;
 
 fn base(ino: u64, kind: Kind) -> Base {
     let source = Entry {
@@ -34,6 +35,19 @@ fn path(text: &str) -> Path {
     text.as_bytes().to_vec()
 }
 
+/// All that was agreed on, read two rows at a time.
+fn all_bases(store: &Store) -> Bases {
+    let mut bases = Bases::new();
+    loop {
+        let last = bases.last_key_value().map(|(path, _)| path.clone()).unwrap_or_default();
+        let rows = store.bases_after(&last, 2).unwrap();
+        if rows.is_empty() {
+            return bases;
+        }
+        bases.extend(rows);
+    }
+}
+
 #[test]
 fn what_is_agreed_reads_back_for_that_standby_only() {
     let mut it = fixture();
@@ -43,15 +57,15 @@ fn what_is_agreed_reads_back_for_that_standby_only() {
         .map(|(kind, path)| Record::Agree(path.to_vec(), base(u64::MAX, kind)))
         .collect();
     it.store.record(&records, 0).unwrap();
-    let (bases, memory) = it.store.begin_pass(0, 5).unwrap();
+    let memory = it.store.begin_pass(0, 5).unwrap();
+    let bases = all_bases(&it.store);
     assert_eq!(bases.len(), 3);
     for record in records {
         let Record::Agree(path, base) = record else { continue };
         assert_eq!(bases[&path], base);
     }
     assert_eq!((memory.pass, memory.verified), (1, false));
-    let mut other = Store::open(&it.file, "two:22").unwrap();
-    assert!(other.begin_pass(0, 5).unwrap().0.is_empty());
+    assert!(all_bases(&Store::open(&it.file, "two:22").unwrap()).is_empty());
 }
 
 #[test]
@@ -61,11 +75,12 @@ fn a_move_takes_all_below_along_and_replaces_what_was_there() {
     let records = [agree("a", 1), agree("a/x\u{fffd}", 2), agree("a.b", 3), agree("z", 4), agree("z/old", 5)];
     it.store.record(&records, 0).unwrap();
     it.store.record(&[Record::Move(path("a"), path("z"))], 0).unwrap();
-    let (bases, _) = it.store.begin_pass(0, 5).unwrap();
-    let found: Vec<_> = bases.iter().map(|(path, base)| (crate::tree::shown(path), base.source.ino)).collect();
+    let found: Vec<_> =
+        all_bases(&it.store).iter().map(|(path, base)| (crate::tree::shown(path), base.source.ino)).collect();
     assert_eq!(found, [("a.b".into(), 3), ("z".into(), 1), ("z/x\u{fffd}".into(), 2)]);
     it.store.record(&[Record::Forget(path("z")), Record::Move(path("a.b"), path(".pair/stage/m"))], 0).unwrap();
-    assert!(it.store.begin_pass(0, 5).unwrap().0.is_empty(), "what was parked is forgotten");
+    it.store.begin_pass(0, 5).unwrap();
+    assert!(all_bases(&it.store).is_empty(), "what was parked is forgotten");
 }
 
 #[test]
@@ -73,8 +88,8 @@ fn removals_count_for_an_hour() {
     let mut it = fixture();
     it.store.record(&[Record::Removed(30)], 1000).unwrap();
     it.store.record(&[Record::Removed(40)], 3000).unwrap();
-    assert_eq!(it.store.begin_pass(3000, 5).unwrap().1.removed_last_hour, 70);
-    assert_eq!(it.store.begin_pass(4700, 5).unwrap().1.removed_last_hour, 40);
+    assert_eq!(it.store.begin_pass(3000, 5).unwrap().removed_last_hour, 70);
+    assert_eq!(it.store.begin_pass(4700, 5).unwrap().removed_last_hour, 40);
 }
 
 #[test]
@@ -91,12 +106,12 @@ fn an_approval_lasts_until_the_thing_is_gone() {
     assert_eq!(approve(&it.file, Some("one:22")).unwrap(), (2, 502));
     assert_eq!(approve(&it.file, None).unwrap(), (0, 0));
     assert_eq!(pair::exit::code(&approve(&it.file, Some("nobody")).unwrap_err()), 2);
-    let (_, memory) = it.store.begin_pass(10, 5).unwrap();
+    let memory = it.store.begin_pass(10, 5).unwrap();
     assert_eq!(memory.held, [(path("a"), true), (path("b"), true)].into());
     assert_eq!(memory.missed.len(), 2);
     let left = Verdict { missed: [missed("a")].into(), ..Verdict::default() };
     it.store.keep_verdict(&left, 11).unwrap();
-    assert_eq!(it.store.begin_pass(12, 5).unwrap().1.held, [(path("a"), true)].into());
+    assert_eq!(it.store.begin_pass(12, 5).unwrap().held, [(path("a"), true)].into());
 }
 
 #[test]
@@ -129,7 +144,7 @@ fn what_is_known_to_be_gone_is_remembered_until_it_is_settled() {
     }
     let other = Store::open(&fixture.file, "two:22").unwrap();
     other.add_gone(b"c").unwrap();
-    let told = |store: &mut Store| store.begin_pass(1, 5).unwrap().1.told.into_keys().collect::<Vec<Path>>();
+    let told = |store: &mut Store| store.begin_pass(1, 5).unwrap().told.into_keys().collect::<Vec<Path>>();
     assert_eq!(told(&mut fixture.store), [b"a".to_vec(), b"b".to_vec()]);
     fixture.store.settle_gone(&[b"a".to_vec(), b"c".to_vec()]).unwrap();
     let mut again = Store::open(&fixture.file, "one:22").unwrap();
@@ -143,28 +158,30 @@ fn what_is_known_to_be_gone_moves_along_with_its_folder() {
         fixture.store.add_gone(path.as_bytes()).unwrap();
     }
     fixture.store.move_gone(b"a", b"c").unwrap();
-    let told = fixture.store.begin_pass(1, 5).unwrap().1.told;
+    let told = fixture.store.begin_pass(1, 5).unwrap().told;
     let expected = ["a", "a.b", "b", "c/deep/y", "c/x"].map(|path| path.as_bytes().to_vec());
     assert_eq!(told.into_keys().collect::<Vec<Path>>(), expected);
     // A pass renames too.
     fixture.store.record(&[Record::Move(b"c".to_vec(), b"d".to_vec())], 1).unwrap();
-    let told = fixture.store.begin_pass(1, 5).unwrap().1.told;
+    let told = fixture.store.begin_pass(1, 5).unwrap().told;
     assert!(told.contains_key(&b"d/x"[..]) && !told.contains_key(&b"c/x"[..]));
 }
 
 #[test]
 fn what_was_told_last_is_remembered() {
     let fixture = fixture();
-    assert!(!fixture.store.was_alarm().unwrap());
-    fixture.store.keep_alarm(true).unwrap();
-    assert!(Store::open(&fixture.file, "one:22").unwrap().was_alarm().unwrap());
-    assert!(!Store::open(&fixture.file, "two:22").unwrap().was_alarm().unwrap());
+    assert_eq!(fixture.store.told().unwrap(), Told::Well);
+    for told in [Told::Unsure, Told::Alarm, Told::Well, Told::Alarm] {
+        fixture.store.keep_told(told).unwrap();
+        assert_eq!(Store::open(&fixture.file, "one:22").unwrap().told().unwrap(), told);
+    }
+    assert_eq!(Store::open(&fixture.file, "two:22").unwrap().told().unwrap(), Told::Well);
 }
 
 #[test]
 fn a_clock_that_is_set_back_forgets_no_removal() {
     let mut it = fixture();
     it.store.record(&[Record::Removed(30)], 10_000).unwrap();
-    assert_eq!(it.store.begin_pass(1000, 5).unwrap().1.removed_last_hour, 30);
-    assert_eq!(it.store.begin_pass(10_100, 5).unwrap().1.removed_last_hour, 30);
+    assert_eq!(it.store.begin_pass(1000, 5).unwrap().removed_last_hour, 30);
+    assert_eq!(it.store.begin_pass(10_100, 5).unwrap().removed_last_hour, 30);
 }
