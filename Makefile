@@ -1,6 +1,6 @@
 # One command per chore, the same on a laptop and in CI.
 
-.PHONY: demo image test check bench lag copying million clients fuzz ssh-audit prepare
+.PHONY: demo image test check bench lag copying million clients fuzz ssh-audit sbom prepare
 
 # A master, a standby and the mirror between them on this machine, until Ctrl-C.
 demo:
@@ -14,6 +14,7 @@ image:
 # Everything: installs what it needs (as root, on Debian), then checks and tests.
 test: prepare check
 	cargo build --workspace
+	@tests/ssh-audit ./target/debug/sftpd
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
 	else cargo test --workspace --no-fail-fast; fi
 
@@ -54,6 +55,10 @@ clients: prepare
 FUZZ_SECONDS ?= 600
 fuzz:
 	@tests/fuzz $(FUZZ_SECONDS)
+
+# What is built in, as CycloneDX: one file a program in target/sbom (cargo install cargo-cyclonedx --locked).
+sbom:
+	@tests/sbom
 
 # What the daemon offers to clients, beside our policy (ssh-audit from PyPI).
 ssh-audit:

@@ -158,7 +158,7 @@ impl Standby {
                 expected.join(" or ")
             ))
         });
-        let login = Login { user: PEER_USER.into(), key: self.identity.key.clone() };
+        let login = Login::with_key(PEER_USER, self.identity.key.clone());
         let client = connect(&self.address.host, login, check).await.map_err(|error| match error {
             ConnectError::Refused => {
                 "does not accept this pair's key: set the same PAIR_SECRET on both machines".into()
@@ -217,7 +217,7 @@ impl Standby {
                 }
             })
         };
-        let login = Login { user: user.into(), key: self.identity.key.clone() };
+        let login = Login::with_key(user, self.identity.key.clone());
         let client = connect(&self.address.host, login, check).await.map_err(|error| match error {
             ConnectError::Refused => {
                 let line = "put the line that \"filesync key\" prints into";

@@ -129,6 +129,9 @@ pub struct Activity {
     /// A certificate's identity and serial number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// Old algorithms that its connection uses, by an exception of the account's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_algorithms: Option<String>,
 }
 
 /// The longest path in a record, in bytes: the system's own limit.
@@ -160,6 +163,7 @@ impl Activity {
             &mut self.client_version,
             &mut self.key_fingerprint,
             &mut self.certificate,
+            &mut self.old_algorithms,
         ];
         texts.into_iter().flatten().for_each(|text| cap(text, TEXT_BYTES_MAX));
         let paths = [&mut self.file_path, &mut self.target_path];
@@ -178,6 +182,7 @@ impl Activity {
             &self.client_version,
             &self.key_fingerprint,
             &self.certificate,
+            &self.old_algorithms,
         ];
         let names = [&self.sender, &self.username, &self.remote_addr, &self.connection_id, &self.time];
         texts.into_iter().flatten().chain(names).map(String::capacity).sum()

@@ -1,6 +1,6 @@
 //! The SFTP extensions by which the machines of a pair speak to each other, and what they carry.
 //!
-//! Only a session of the pair's own key may use them; to everybody else they are unknown.
+//! Only a session of the pair's own key may use them; to everybody else they are unknown, but for [`WHOAMI`].
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,21 @@ pub const PUT: &str = "put@sftp-ha";
 /// Keep these lines of a machine's activity log. The body is the machine's id and the lines (two strings); no lines only ask.
 /// The answer is EXTENDED_REPLY: the number of the last record that is kept (u64), 0 where there is none.
 pub const ACTIVITY: &str = "activity@sftp-ha";
+
+/// Who am I here? Everybody may ask. The body is empty, the answer is EXTENDED_REPLY with a [`Whoami`] as JSON. By it the web
+/// pages know an administrator without knowing anybody's password.
+pub const WHOAMI: &str = "whoami@sftp-ha";
+
+/// Whose session it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whoami {
+    /// The account.
+    pub account: String,
+    /// Whether it administers the pair.
+    pub admin: bool,
+    /// What the machine is for.
+    pub role: Role,
+}
 
 /// What a machine says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

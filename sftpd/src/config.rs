@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::accounts::network;
 use crate::activity::Keep;
+use crate::algorithms::Offer;
 use crate::modes::{Mode, Modes};
 use crate::storage::Durability;
 
@@ -23,6 +24,9 @@ use crate::storage::Durability;
 pub struct Config {
     /// Where clients connect. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Load balancers in front: they must say from where a client comes, by the PROXY protocol, version 2.
+    #[serde(deserialize_with = "nets")]
+    pub proxies: Vec<IpNet>,
     /// The data volume.
     pub data: PathBuf,
     /// This machine's own state.
@@ -35,6 +39,8 @@ pub struct Config {
     pub role: Role,
     /// Where health checks and metrics are served.
     pub health_listen: SocketAddr,
+    /// Which algorithms are offered to everybody.
+    pub algorithms: Offer,
     /// Whether answers wait for the disk.
     pub durability: Durability,
     /// The mode of every file of an account, whatever its client asks for; nothing: what the client asks for.
@@ -199,12 +205,14 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: SocketAddr::from(([0, 0, 0, 0], 2222)),
+            proxies: Vec::new(),
             data: "/data".into(),
             state: "/state".into(),
             logs: "/logs".into(),
             users: "/config/users.yaml".into(),
             role: Role::Master,
             health_listen: SocketAddr::from(([127, 0, 0, 1], 2226)),
+            algorithms: Offer::default(),
             durability: Durability::Fsync,
             file_mode: Mode::default(),
             folder_mode: Mode::default(),
@@ -243,7 +251,7 @@ mod tests {
         let text = include_str!("../../config/sftpd.yaml");
         let shipped: Config = serde_yaml::from_str(text).unwrap();
         assert_eq!(shipped, Config::default());
-        let keys = "listen data state logs users role health_listen durability file_mode folder_mode acknowledge master_address activity_log \
+        let keys = "listen proxies data state logs users role health_listen algorithms durability file_mode folder_mode acknowledge master_address activity_log \
                     file_size files_max days_max stdout guard enabled never failed_login no_login grace_exceeded \
                     hostile threshold longest account_threshold connections_per_s connections_burst ipv6_prefix sources_max \
                     limits \

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::Channel;
+use crate::overheard::{Chosen, Overheard};
 use crate::pace::Slot;
 use crate::sftp::Identity;
 use crate::socket::Clock;
@@ -38,12 +39,18 @@ pub struct Connection {
     pub since: jiff::Timestamp,
     /// Whether the client speaks SSH at all; who only looks whether the port is open does not.
     pub has_greeted: AtomicBool,
+    /// Whether it has ended before anybody tried to log in, and that is not on record yet.
+    pub has_tried_nothing: AtomicBool,
     /// Told when somebody has logged in.
     pub logged_in: Notify,
     /// When it has moved something, and how much.
     pub clock: Arc<Clock>,
     /// Where its socket finds how fast it may go.
     pub slot: Arc<Slot>,
+    /// Listens to a client that is offered more than the usual, because accounts that may come from there have an exception.
+    pub overheard: Option<Arc<Overheard>>,
+    /// Whether its client waits for us to look at its password.
+    pub is_checking: AtomicBool,
     end: CancellationToken,
     // Held for a few lines, never across an await.
     state: Mutex<State>,
@@ -97,6 +104,11 @@ impl Connection {
         let name = String::from_utf8_lossy(ident);
         let name = name.trim().trim_start_matches("SSH-2.0-");
         self.lock().client = name.chars().take(CLIENT_CHARACTERS_MAX).collect();
+    }
+
+    /// What its client has chosen that is not offered to everybody; nothing where it was offered more and not understood.
+    pub fn chosen(&self) -> Option<Chosen> {
+        self.overheard.as_ref().map_or_else(|| Some(Chosen::default()), |overheard| overheard.chosen())
     }
 
     /// Ends it, with a sentence that the client hears. The first reason counts.
@@ -173,7 +185,7 @@ pub struct Connections {
 
 impl Connections {
     /// One more; dropping the ticket takes it out.
-    pub fn enter(self: &Arc<Self>, peer: SocketAddr) -> OpenConnection {
+    pub fn enter(self: &Arc<Self>, peer: SocketAddr, overheard: Option<Arc<Overheard>>) -> OpenConnection {
         let (number, since) = (self.next_number(), jiff::Timestamp::now());
         let run = self.run.get_or_init(|| format!("{:x}", since.as_millisecond()));
         let connection = Arc::new(Connection {
@@ -182,9 +194,12 @@ impl Connections {
             peer,
             since,
             has_greeted: AtomicBool::new(false),
+            has_tried_nothing: AtomicBool::new(false),
             logged_in: Notify::new(),
             clock: Arc::default(),
             slot: Arc::default(),
+            overheard,
+            is_checking: AtomicBool::new(false),
             end: CancellationToken::new(),
             state: Mutex::default(),
         });
@@ -200,6 +215,15 @@ impl Connections {
     /// All, the oldest first.
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Ends those of these that have not logged in.
+    pub fn end_strangers(&self, is_meant: impl Fn(&Connection) -> bool, reason: &'static str) {
+        for connection in self.all() {
+            if connection.identity().is_none() && is_meant(&connection) {
+                connection.end(reason);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Connection>>> {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,18 +15,22 @@ use russh::keys::PublicKey;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accounts::Accounts;
-use crate::accounts::password::Checker;
+use crate::accounts::checker::Checker;
 use crate::activity::{ActivityLog, Received};
 use crate::admin_folder::AdminFolder;
 use crate::config::Config;
-use crate::connection::Connections;
+use crate::connection::{Connection, Connections};
 use crate::gateway::Gateway;
 use crate::guard::{Guard, Offence};
 use crate::metrics::Metrics;
+use crate::overheard::Overheard;
 use crate::pace::Paces;
 use crate::sftp::Identity;
 use crate::standbys::Standbys;
 use crate::storage::Volume;
+
+/// What strangers can bring about is warned of this often at most, in seconds.
+const WARNING_REST_S: u64 = 60;
 
 /// The shared state of one daemon.
 pub struct Daemon {
@@ -62,6 +67,8 @@ pub struct Daemon {
     pub gateway: Gateway,
     /// Who may knock.
     pub guard: Guard,
+    /// When something was said last that is said now and then, in seconds since 1970.
+    warned_s: AtomicI64,
 }
 
 impl Daemon {
@@ -79,7 +86,10 @@ impl Daemon {
         let activity =
             ActivityLog::start(&config.logs, keep, config.activity_log.stdout, metrics.lost_activity.clone())?;
         let gateway = Gateway::of_this_machine();
-        let guard = Guard::new(config.guard.clone(), gateway.address());
+        let mut guard = config.guard.clone();
+        // All partners stand behind a load balancer.
+        guard.never.extend(&config.proxies);
+        let guard = Guard::new(guard, gateway.address());
         Ok(Daemon {
             activity,
             received_activity: Received::new(&config.logs, keep),
@@ -92,18 +102,25 @@ impl Daemon {
             standbys: Standbys::default(),
             since: jiff::Timestamp::now(),
             metrics,
-            passwords: Checker::new(cores),
+            passwords: Checker::new(cores)?,
             turns: Arc::new(Semaphore::new(4 * cores)),
             accounts: watch::channel(Arc::new(accounts)).0,
             sessions: Mutex::default(),
             guard,
             gateway,
+            warned_s: AtomicI64::new(0),
         })
     }
 
     /// The accounts now.
     pub fn accounts(&self) -> Arc<Accounts> {
         self.accounts.borrow().clone()
+    }
+
+    /// What connections from an address are offered beyond the usual, if any account that may come from there has an exception.
+    pub fn exception_for(&self, address: IpAddr) -> Option<Arc<Overheard>> {
+        let algorithms = self.accounts().old_algorithms_for(address, jiff::Timestamp::now());
+        (!algorithms.is_empty()).then(|| Arc::new(Overheard::new(self.config.algorithms, algorithms)))
     }
 
     /// Tells of every change of the accounts.
@@ -150,10 +167,24 @@ impl Daemon {
         let _ = writeln!(std::io::stdout(), "sftpd: {line}");
     }
 
+    /// Warns, unless there was such a warning within the last minute: what a stranger can bring about fills no log.
+    pub fn say_now_and_then(&self, sentence: &str) {
+        let now_s = jiff::Timestamp::now().as_second();
+        let last_s = self.warned_s.load(Ordering::Relaxed);
+        if now_s.abs_diff(last_s) >= WARNING_REST_S {
+            self.warned_s.store(now_s, Ordering::Relaxed);
+            tracing::warn!("{sentence}");
+        } else {
+            tracing::debug!("{sentence}");
+        }
+    }
+
     /// Something went wrong at an address. A ban that begins by it is said.
     pub fn offend(&self, address: IpAddr, offence: Offence) {
         let Some(ban) = self.guard.offend(address, offence, Instant::now()) else { return };
         self.metrics.ban();
+        let of_there = |connection: &Connection| self.guard.is_of(connection.peer.ip(), &ban.source);
+        self.connections.end_strangers(of_there, "its address is banned for a while");
         let (source, seconds) = (ban.source, ban.left.as_secs());
         tracing::warn!(%source, seconds, "banned for a while: too much went wrong there");
         let error = Some(format!("{source} is banned for {seconds} s: too much went wrong there"));

@@ -116,6 +116,7 @@ static EXTENSIONS: &[ExtensionRow] = &[
     extension("check-file", "1", Does::Reads, checksums::check_file),
     extension("check-file-handle", "1", Does::Reads, checksums::check_file_handle),
     extension("check-file-name", "1", Does::Reads, checksums::check_file_name),
+    extension(pair::extension::WHOAMI, "1", Does::Looks, extended::whoami),
     of_the_pair(pair::extension::HELLO, Does::Looks, extended::hello),
     of_the_pair(pair::extension::ACCOUNTS, Does::Looks, extended::accounts),
     of_the_pair(pair::extension::DIGEST, Does::Looks, extended::digest),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use crate::accounts::checker::Asker;
 use crate::accounts::network;
 use crate::config::GuardSettings;
 
@@ -86,9 +87,14 @@ impl Guard {
 
     /// What is counted of an address; nothing of those that are never banned.
     fn source(&self, address: IpAddr) -> Option<IpNet> {
-        let (address, net) = (address.to_canonical(), self.net(address));
-        let is_listed = self.settings.never.iter().any(|net| net.contains(&address));
-        (self.settings.enabled && !is_listed && !self.lock().peers.contains(&net)).then_some(net)
+        (self.settings.enabled && !self.is_exempt(address)).then(|| self.net(address))
+    }
+
+    /// Whether an address is never counted: many may stand behind it, or it is the pair's own.
+    fn is_exempt(&self, address: IpAddr) -> bool {
+        let canonical = address.to_canonical();
+        let is_listed = self.settings.never.iter().any(|net| net.contains(&canonical));
+        is_listed || self.lock().peers.contains(&self.net(address))
     }
 
     /// Whether a connection from an address is taken now; a sentence for the log where it is not.
@@ -142,9 +148,21 @@ impl Guard {
         !state.by_account.is_banned(account, now) || state.friends.contains_key(&(account.to_owned(), source))
     }
 
+    /// Who asks whether an account's password is right, as the checker of passwords sees it.
+    pub fn asker(&self, account: &str, address: IpAddr) -> Asker {
+        let net = self.net(address);
+        let source = (!self.is_exempt(address)).then_some(net);
+        Asker { source, is_known: self.lock().friends.contains_key(&(account.to_owned(), net)) }
+    }
+
+    /// Whether an address is counted as this source.
+    pub fn is_of(&self, address: IpAddr, source: &IpNet) -> bool {
+        self.source(address).as_ref() == Some(source)
+    }
+
     /// An account has logged in from an address.
     pub fn befriend(&self, account: &str, address: IpAddr, now: Instant) {
-        let Some(source) = self.source(address) else { return };
+        let source = self.net(address);
         let friends = &mut self.lock().friends;
         if friends.len() >= FRIENDS_MAX {
             let oldest = friends.iter().min_by_key(|(_, since)| **since).map(|(friend, _)| friend.clone());

@@ -15,14 +15,18 @@ mod metrics;
 
 mod activity;
 mod connection;
+mod doors;
 
 mod gateway;
 mod guard;
 mod listener;
 mod pace;
+mod proxy;
 mod socket;
 
+mod algorithms;
 mod login;
+mod overheard;
 mod session;
 
 mod channel;
@@ -67,6 +71,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
+use crate::algorithms::Greetings;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::storage::{Location, Volume};
@@ -136,7 +141,7 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     }
     daemon.announce(&format!("health on {health_listen}"));
     daemon.announce(&format!("listening on {listen}"));
-    let ssh = Arc::new(session::ssh_config(keys));
+    let greetings = Greetings::new(keys, daemon.config.algorithms);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
     tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
@@ -151,7 +156,7 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
         control::serve(source, orders, control_shutdown).await;
         Ok(())
     });
-    let sessions = listener::listen(daemon.clone(), sftp, ssh, shutdown.clone());
+    let sessions = listener::listen(daemon.clone(), sftp, greetings, shutdown.clone());
     tasks.spawn(async move {
         sessions.await;
         Ok(())
@@ -222,7 +227,7 @@ mod tests {
     impl Fixture {
         async fn peer(&self) -> Client {
             let key = Arc::new(peer_key(&self.secret).unwrap());
-            let login = Login { user: pair::keys::PEER_USER.into(), key };
+            let login = Login::with_key(pair::keys::PEER_USER, key);
             connect(&self.running.listen.to_string(), login, Arc::new(|_| Ok(()))).await.unwrap()
         }
 

@@ -1,12 +1,13 @@
 //! Accepts connections and looks after each until it ends: login grace, accounts that go, shutdown, panics.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use russh::AlgorithmKind;
 use russh::keys::ssh_key::public::KeyData;
 use russh::server::Config;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,9 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::{Account, Accounts};
+use crate::algorithms::Greetings;
 use crate::connection::{Connection, OpenConnection};
 use crate::daemon::Daemon;
+use crate::doors::{Door, Doors};
 use crate::guard::Offence;
+use crate::login::record_stranger;
+use crate::proxy::{self, Refusal};
 use crate::session::{SessionError, SshSession};
 use crate::sftp::Identity;
 use crate::socket::Socket;
@@ -31,30 +36,29 @@ const EXPIRY_LOOK: Duration = Duration::from_secs(1);
 /// How long a connection may take to say goodbye before it is cut.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Of the names of algorithms that a client knows, so much is shown, in bytes: of each, and of all.
+const NAME_SHOWN_MAX: usize = 64;
+const NAMES_SHOWN_MAX: usize = 300;
+
 /// Accepts until `shutdown`, then lets running transfers end.
-pub async fn listen(daemon: Arc<Daemon>, listener: TcpListener, ssh: Arc<Config>, shutdown: CancellationToken) {
+pub async fn listen(daemon: Arc<Daemon>, listener: TcpListener, greetings: Greetings, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
-    let doors = Arc::new(Doors::default());
+    let hall = Arc::new(Hall { daemon: daemon.clone(), greetings, doors: Arc::default(), unproxied: Mutex::default() });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
-        match accepted {
+        match accepted.map(|(stream, peer)| (stream, plain(peer))) {
+            Ok((stream, peer)) if is_proxy(&daemon, peer) => {
+                let (hall, shutdown) = (hall.clone(), shutdown.clone());
+                connections.spawn(async move { hall.receive_for(peer, stream, shutdown).await });
+            }
             Ok((stream, peer)) => {
-                if let Err(reason) = daemon.guard.admit(peer.ip(), std::time::Instant::now()) {
-                    daemon.metrics.refused("guard");
-                    tracing::debug!(%peer, reason, "connection refused");
-                    continue;
+                if let Some((open, door)) = hall.admit(peer) {
+                    let (hall, shutdown) = (hall.clone(), shutdown.clone());
+                    connections.spawn(async move { hall.serve(stream, open, door, shutdown).await });
                 }
-                let open = daemon.connections.enter(peer);
-                let Some(door) = doors.enter(&open.connection, &daemon) else {
-                    daemon.metrics.refused("waiting");
-                    tracing::warn!(%peer, "connection refused: too many from there have not logged in");
-                    continue;
-                };
-                let (daemon, ssh, shutdown) = (daemon.clone(), ssh.clone(), shutdown.clone());
-                connections.spawn(async move { serve(daemon, stream, open, ssh, door, shutdown).await });
             }
             // Out of descriptors, or a client that was gone at once. The next one may do better; a short rest keeps
             // this from turning in circles.
@@ -69,6 +73,103 @@ pub async fn listen(daemon: Arc<Daemon>, listener: TcpListener, ssh: Arc<Config>
     connections.wait().await;
 }
 
+/// Whether a connection comes from a load balancer in front, which says for whom it is.
+fn is_proxy(daemon: &Daemon, peer: SocketAddr) -> bool {
+    daemon.config.proxies.iter().any(|proxies| proxies.contains(&peer.ip()))
+}
+
+/// An address of before IPv6 may come in its form for IPv6.
+fn plain(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Where connections come in.
+struct Hall {
+    daemon: Arc<Daemon>,
+    greetings: Greetings,
+    doors: Arc<Doors>,
+    /// Connections from each load balancer that have not said for whom they are.
+    unproxied: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection from a load balancer that has not said for whom it is.
+struct Unproxied<'a>(&'a Hall, IpAddr);
+
+impl Drop for Unproxied<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.unproxied.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.1);
+            }
+        }
+    }
+}
+
+impl Hall {
+    /// Takes a connection that a load balancer hands on, for the client it comes from.
+    async fn receive_for(&self, proxy: SocketAddr, mut stream: TcpStream, shutdown: CancellationToken) {
+        let Some(place) = self.unproxied(proxy.ip()) else {
+            self.daemon.metrics.refused("waiting");
+            return tracing::debug!(%proxy, "connection refused: too many from this load balancer do not say for whom they are");
+        };
+        let client = tokio::select! {
+            client = proxy::client(&mut stream, proxy) => client,
+            () = shutdown.cancelled() => return,
+        };
+        drop(place);
+        match client.map(plain) {
+            Ok(peer) => {
+                if let Some((open, door)) = self.admit(peer) {
+                    self.serve(stream, open, door, shutdown).await;
+                }
+            }
+            Err(Refusal::Silent) => {}
+            Err(Refusal::Sentence(sentence)) => {
+                self.daemon.metrics.refused("proxy");
+                self.daemon.say_now_and_then(&sentence);
+            }
+        }
+    }
+
+    fn unproxied(&self, proxy: IpAddr) -> Option<Unproxied<'_>> {
+        let mut waiting = self.unproxied.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.entry(proxy).or_default();
+        let has_place = *count < self.daemon.config.limits.unauthenticated;
+        has_place.then(|| {
+            *count += 1;
+            Unproxied(self, proxy)
+        })
+    }
+
+    /// Takes a connection in, if the guard and the doors do.
+    fn admit(&self, peer: SocketAddr) -> Option<(OpenConnection, Door)> {
+        let metrics = &self.daemon.metrics;
+        if let Err(reason) = self.daemon.guard.admit(peer.ip(), std::time::Instant::now()) {
+            metrics.refused("guard");
+            tracing::debug!(%peer, reason, "connection refused");
+            return None;
+        }
+        let open = self.daemon.connections.enter(peer, self.daemon.exception_for(peer.ip()));
+        let Some(door) = self.doors.enter(&open.connection, &self.daemon) else {
+            metrics.refused("waiting");
+            tracing::warn!(%peer, "connection refused: too many from there have not logged in");
+            return None;
+        };
+        Some((open, door))
+    }
+
+    async fn serve(&self, stream: TcpStream, open: OpenConnection, door: Door, shutdown: CancellationToken) {
+        // Without it small answers wait for the client's acknowledgements; nothing breaks where it cannot be set.
+        let _ = stream.set_nodelay(true);
+        let ssh = self
+            .greetings
+            .for_exceptions(open.connection.overheard.as_ref().map(|overheard| overheard.exceptions.as_slice()));
+        serve(self.daemon.clone(), stream, open, ssh, door, shutdown).await;
+    }
+}
+
 async fn serve(
     daemon: Arc<Daemon>,
     stream: TcpStream,
@@ -78,12 +179,11 @@ async fn serve(
     shutdown: CancellationToken,
 ) {
     let _counted = daemon.metrics.connection();
-    // Without it small answers wait for the client's acknowledgements; nothing breaks where it cannot be set.
-    let _ = stream.set_nodelay(true);
     let login_deadline = Instant::now() + daemon.config.limits.login_grace.get();
     let (connection, peer, cut) = (&open.connection, open.connection.peer, CancellationToken::new());
     let session = SshSession::new(daemon.clone(), connection.clone());
     let socket = Socket::new(stream, cut.clone().cancelled_owned(), &connection.slot, connection.clock.clone());
+    let socket = socket.overheard_by(connection.overheard.clone());
     let greeted = tokio::time::timeout_at(login_deadline, russh::server::run_stream(ssh, socket, session));
     let started = tokio::select! {
         greeted = greeted => greeted,
@@ -93,7 +193,13 @@ async fn serve(
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
             // Who only looks whether the port is open says nothing.
-            if connection.clock.received.load(Ordering::Relaxed) > 0 {
+            if connection.clock.is_proxied.load(Ordering::Relaxed) {
+                daemon.offend(peer.ip(), Offence::NoLogin);
+                daemon.say_now_and_then(&format!(
+                    "{} sends PROXY headers and is not listed under proxies: list it if it is a load balancer of yours",
+                    peer.ip()
+                ));
+            } else if connection.clock.received.load(Ordering::Relaxed) > 0 {
                 daemon.offend(peer.ip(), Offence::Hostile);
             }
             return tracing::debug!(%peer, %error, "connection ended before the greeting");
@@ -107,7 +213,10 @@ async fn serve(
     let handle = running.handle();
     let watch = Watch { daemon: &daemon, connection, shutdown: &shutdown };
     let reason = tokio::select! {
-        ended = &mut running => return report(&daemon, connection, ended),
+        ended = &mut running => {
+            let why_not = report(&daemon, connection, ended);
+            return record_stranger(&daemon, connection, why_not);
+        }
         reason = watch.until_it_must_end(door, login_deadline) => reason,
     };
     tracing::info!(%peer, %reason, "connection ended");
@@ -120,9 +229,11 @@ async fn serve(
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     // A client that reads nothing does not get the goodbye either: its socket goes all the same.
     cut.cancel();
+    record_stranger(&daemon, connection, None);
 }
 
-fn report(daemon: &Daemon, connection: &Connection, ended: Result<(), SessionError>) {
+/// Says how a connection ended. Gives a sentence where the client could not speak with us at all.
+fn report(daemon: &Daemon, connection: &Connection, ended: Result<(), SessionError>) -> Option<String> {
     let peer = connection.peer;
     match ended {
         Ok(()) => tracing::debug!(%peer, "connection closed"),
@@ -133,6 +244,9 @@ fn report(daemon: &Daemon, connection: &Connection, ended: Result<(), SessionErr
         }
         Err(SessionError::Channel(broken)) => tracing::warn!(%peer, reason = %broken, "connection ended"),
         Err(SessionError::Transport(error)) => {
+            if let russh::Error::NoCommonAlgo { kind, theirs, .. } = &error {
+                return Some(old_client(peer, kind, theirs));
+            }
             let is_gone = matches!(error, russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP);
             if connection.identity().is_none() && !is_gone {
                 daemon.offend(peer.ip(), Offence::Hostile);
@@ -140,6 +254,40 @@ fn report(daemon: &Daemon, connection: &Connection, ended: Result<(), SessionErr
             tracing::debug!(%peer, %error, "connection lost");
         }
     }
+    None
+}
+
+/// A client that knows nothing of what it is offered has no ill will: it is told apart, so that somebody can help it.
+fn old_client(peer: SocketAddr, kind: &AlgorithmKind, theirs: &[String]) -> String {
+    let kind = match kind {
+        AlgorithmKind::Kex => "key exchange",
+        AlgorithmKind::Key => "host key",
+        AlgorithmKind::Cipher => "cipher",
+        AlgorithmKind::Compression => "compression",
+        AlgorithmKind::Mac => "MAC",
+    };
+    let sentence = format!(
+        "the client knows no {kind} that is offered here: it is out of date, or needs an exception (docs/users-yaml.md, \
+         \"Old clients\"). It knows {}",
+        shown(theirs)
+    );
+    tracing::warn!(%peer, "{sentence}");
+    sentence
+}
+
+/// Names that a stranger sends, as far as a person would read them.
+fn shown(names: &[String]) -> String {
+    let is_plain = |letter: &char| letter.is_ascii_graphic() && *letter != '"';
+    let mut shown = String::new();
+    for name in names {
+        let name: String = name.chars().filter(is_plain).take(NAME_SHOWN_MAX).collect();
+        if shown.len() + name.len() > NAMES_SHOWN_MAX {
+            return shown + ", …";
+        }
+        shown += if shown.is_empty() { "" } else { ", " };
+        shown += &name;
+    }
+    shown
 }
 
 /// What a connection is watched for.
@@ -156,7 +304,10 @@ impl Watch<'_> {
             () = self.connection.logged_in.notified() => drop(door),
             reason = self.connection.ended() => return reason,
             () = tokio::time::sleep_until(login_deadline) => {
-                self.daemon.offend(self.connection.peer.ip(), Offence::GraceExceeded);
+                // Whoever stands in our own queue has done what he could.
+                if !self.connection.is_checking.load(Ordering::Relaxed) {
+                    self.daemon.offend(self.connection.peer.ip(), Offence::GraceExceeded);
+                }
                 return "nobody logged in in time".into();
             }
             () = self.shutdown.cancelled() => return "the server is shutting down".into(),
@@ -226,6 +377,10 @@ impl Watch<'_> {
                     && rights(now) == rights(&account)
                     && self.connection.authority().is_none_or(is_trusted)
                     && self.quota(accounts) == quota
+                    && self.connection.chosen().is_some_and(|old| {
+                        let now_s = jiff::Timestamp::now();
+                        old.needed.iter().all(|algorithm| now.has_exception_for(algorithm, now_s))
+                    })
             }),
             Some(Identity::Peer) | None => true,
         }
@@ -235,57 +390,6 @@ impl Watch<'_> {
         let deadline = Instant::now() + self.daemon.config.limits.drain.get();
         while self.connection.is_busy() && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_LOOK).await;
-        }
-    }
-}
-
-/// The connections that have not logged in, by address, the oldest first.
-#[derive(Default)]
-struct Doors {
-    // Held for a few lines, never across an await.
-    waiting: Mutex<HashMap<IpAddr, VecDeque<Arc<Connection>>>>,
-}
-
-/// A connection that has not logged in.
-struct Door {
-    doors: Arc<Doors>,
-    connection: Arc<Connection>,
-}
-
-impl Doors {
-    /// Takes a connection in. Where all places are taken the oldest from the address with the most goes: so many idle ones from
-    /// a few addresses keep nobody else out.
-    fn enter(self: &Arc<Self>, connection: &Arc<Connection>, daemon: &Daemon) -> Option<Door> {
-        let (limits, address) = (&daemon.config.limits, connection.peer.ip());
-        let mut waiting = self.lock();
-        if waiting.get(&address).map_or(0, VecDeque::len) >= limits.unauthenticated_per_address {
-            return None;
-        }
-        if waiting.values().map(VecDeque::len).sum::<usize>() >= limits.unauthenticated {
-            let most = waiting.values_mut().max_by_key(|from_there| from_there.len());
-            if let Some(oldest) = most.and_then(VecDeque::pop_front) {
-                daemon.metrics.refused("crowded out");
-                oldest.end("too many connections wait to log in");
-            }
-        }
-        waiting.entry(address).or_default().push_back(connection.clone());
-        Some(Door { doors: self.clone(), connection: connection.clone() })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, VecDeque<Arc<Connection>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        let address = self.connection.peer.ip();
-        let mut waiting = self.doors.lock();
-        if let Some(from_there) = waiting.get_mut(&address) {
-            from_there.retain(|waiting| waiting.number != self.connection.number);
-            if from_there.is_empty() {
-                waiting.remove(&address);
-            }
         }
     }
 }

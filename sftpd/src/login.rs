@@ -19,24 +19,32 @@ pub struct Proof {
     pub method: &'static str,
     key_fingerprint: Option<String>,
     certificate: Option<String>,
+    /// What the connection uses by an exception of the account's.
+    old_algorithms: Option<String>,
 }
 
 impl Proof {
     /// A password.
     pub fn password() -> Proof {
-        Proof { method: "password", key_fingerprint: None, certificate: None }
+        Proof { method: "password", key_fingerprint: None, certificate: None, old_algorithms: None }
     }
 
     /// A key.
     pub fn key(key: &PublicKey) -> Proof {
-        Proof { method: "publickey", key_fingerprint: Some(fingerprint(key)), certificate: None }
+        Proof { method: "publickey", key_fingerprint: Some(fingerprint(key)), ..Proof::password() }
     }
 
     /// A certificate.
     pub fn certificate(certificate: &Certificate) -> Proof {
         let key = PublicKey::new(certificate.public_key().clone(), "");
         let id = format!("{} (serial {})", certificate.key_id(), certificate.serial());
-        Proof { method: "certificate", key_fingerprint: Some(fingerprint(&key)), certificate: Some(id) }
+        let key_fingerprint = Some(fingerprint(&key));
+        Proof { method: "certificate", key_fingerprint, certificate: Some(id), ..Proof::password() }
+    }
+
+    /// The same over a connection that uses these old algorithms.
+    pub fn over(self, old_algorithms: &[&str]) -> Proof {
+        Proof { old_algorithms: (!old_algorithms.is_empty()).then(|| old_algorithms.join(", ")), ..self }
     }
 
     fn activity(self, connection: &Connection, sender: &str, username: &str) -> Activity {
@@ -48,6 +56,7 @@ impl Proof {
             method: Some(self.method.into()),
             key_fingerprint: self.key_fingerprint,
             certificate: self.certificate,
+            old_algorithms: self.old_algorithms,
             ..Activity::default()
         }
     }
@@ -56,6 +65,24 @@ impl Proof {
     pub fn failed(self, connection: &Connection, username: &str, reason: &str) -> Activity {
         failed(self.activity(connection, sender::CONNECTION_FAILED, username), Outcome::Refused, reason)
     }
+}
+
+/// Records a connection that has ended before anybody tried to log in; `why_not` where its client could not speak with us.
+pub fn record_stranger(daemon: &Daemon, connection: &Connection, why_not: Option<String>) {
+    if !connection.has_tried_nothing.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    // What we have ended is paid for already, or nobody's fault.
+    if connection.why_ended().is_none() {
+        daemon.offend(connection.peer.ip(), Offence::NoLogin);
+    }
+    // Not for those who read failed logins from the log: nobody has tried one.
+    let level = if why_not.is_some() { Level::Info } else { Level::Warn };
+    let sentence = why_not.unwrap_or_else(|| {
+        connection.why_ended().map_or_else(|| "the client left without a login".into(), String::from)
+    });
+    let activity = Proof::password().activity(connection, sender::CONNECTION_FAILED, "");
+    daemon.activity.put(Activity { method: None, level, ..failed(activity, Outcome::Refused, &sentence) });
 }
 
 /// How a connection has tried to log in.
@@ -91,13 +118,16 @@ impl Attempts {
         } else if connection.identity().is_some() {
             // Let in, and gone before it was told.
         } else if let (Some((name, proof, why)), false) = (self.unknown.take(), self.has_failed) {
-            daemon.offend(connection.peer.ip(), Offence::NoLogin);
+            if reason.is_none() {
+                daemon.offend(connection.peer.ip(), Offence::NoLogin);
+            }
             daemon.activity.put(proof.failed(connection, &name, &reason.unwrap_or(why)));
         } else if !self.has_failed && connection.has_greeted.load(Ordering::Relaxed) {
-            daemon.offend(connection.peer.ip(), Offence::NoLogin);
-            let activity = Proof::password().activity(connection, sender::CONNECTION_FAILED, "");
-            let sentence = reason.unwrap_or_else(|| "the client left without a login".into());
-            daemon.activity.put(Activity { method: None, ..failed(activity, Outcome::Refused, &sentence) });
+            connection.has_tried_nothing.store(true, Ordering::Relaxed);
+            // Otherwise the listener does it, who knows what went wrong.
+            if reason.is_some() {
+                record_stranger(daemon, connection, None);
+            }
         }
     }
 }

@@ -4,12 +4,14 @@
 //! in russh's one task per connection: password checks leave it, file work blocks it on purpose (see [`crate::channel`]).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use russh::keys::{Algorithm, Certificate, EcdsaCurve, PrivateKey};
+use russh::keys::{Certificate, PrivateKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+use russh::{ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Preferred, SshId};
+
+use pair::activity::{Activity, Level};
 
 use crate::accounts::{Account, certificate};
 use crate::activity::Actor;
@@ -41,6 +43,17 @@ impl SshSession {
 
     fn accept(&mut self, identity: Identity, proof: Proof) -> Auth {
         let (name, peer) = (identity.name().to_owned(), self.connection.peer);
+        let Some(old) = self.connection.chosen() else {
+            return self.refuse_kindly(&name, proof, "which algorithms its connection uses could not be told");
+        };
+        if let Some(algorithm) = old.needed.iter().find(|algorithm| !identity.has_exception_for(algorithm)) {
+            let reason = format!("its client needs {algorithm}, for which the account has no exception");
+            return self.refuse_kindly(&name, proof, &reason);
+        }
+        if !old.used.is_empty() {
+            let algorithms = old.used.join(", ");
+            tracing::warn!(account = name, %peer, algorithms, "login with old algorithms, which its address is offered by an exception");
+        }
         let Some(ticket) = self.daemon.enter(&identity) else {
             // Whoever knows the password has done nothing wrong.
             return self.refuse_kindly(&name, proof, "the account has all the sessions it may");
@@ -60,22 +73,28 @@ impl SshSession {
         {
             tracing::warn!("{sentence}");
         }
-        self.attempts.accepted = Some(proof);
+        self.attempts.accepted = Some(proof.over(&old.used));
         self.connection.set_identity(identity);
         Auth::Accept
     }
 
     fn refuse(&mut self, name: &str, proof: Proof, reason: &str) -> Auth {
         self.daemon.offend(self.connection.peer.ip(), Offence::FailedLogin);
-        self.refuse_kindly(name, proof, reason)
+        let failed = proof.failed(&self.connection, name, reason);
+        self.record_refusal(name, failed)
     }
 
-    /// Refuses a login that costs its address nothing.
+    /// Refuses a login that costs its address nothing, nor with those who read failed logins from the log.
     fn refuse_kindly(&mut self, name: &str, proof: Proof, reason: &str) -> Auth {
+        let failed = proof.failed(&self.connection, name, reason);
+        self.record_refusal(name, Activity { level: Level::Info, ..failed })
+    }
+
+    fn record_refusal(&mut self, name: &str, failed: Activity) -> Auth {
         self.daemon.metrics.login(false);
-        tracing::debug!(account = name, peer = %self.connection.peer, reason, "login failed");
+        tracing::debug!(account = name, peer = %self.connection.peer, reason = failed.error, "login failed");
         self.attempts.has_failed = true;
-        self.daemon.activity.put(proof.failed(&self.connection, name, reason));
+        self.daemon.activity.put(failed);
         refusal()
     }
 
@@ -159,7 +178,14 @@ impl Handler for SshSession {
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, SessionError> {
         let account = self.account(user);
         let hash = account.as_ref().and_then(|account| account.password_hash.clone());
-        let right = self.daemon.passwords.check(password.to_owned(), hash).await;
+        let asker = self.daemon.guard.asker(user, self.connection.peer.ip());
+        self.connection.is_checking.store(true, Ordering::Relaxed);
+        let right = tokio::select! {
+            right = self.daemon.passwords.check(asker, password.to_owned(), hash) => right,
+            // Who was ended waits no longer, and nobody behind him does.
+            _ = self.connection.ended() => return Err(russh::Error::Disconnect.into()),
+        };
+        self.connection.is_checking.store(false, Ordering::Relaxed);
         let (proof, from, now) = (Proof::password(), self.connection.peer.ip(), Instant::now());
         // Looked at after the check: the answer takes its time whatever it is.
         let is_shut = account.is_some() && !self.daemon.guard.takes_password(user, from, now);
@@ -322,7 +348,7 @@ impl Handler for SshSession {
 }
 
 /// The SSH settings, explicit: what is not listed is not offered.
-pub fn ssh_config(keys: Vec<PrivateKey>) -> Config {
+pub fn ssh_config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
     Config {
         // No version and no library's name: they help attackers and nobody else.
         server_id: SshId::Standard("SSH-2.0-sftp".into()),
@@ -332,40 +358,12 @@ pub fn ssh_config(keys: Vec<PrivateKey>) -> Config {
         auth_rejection_time_initial: Some(std::time::Duration::ZERO),
         max_auth_attempts: LOGIN_ATTEMPTS_MAX,
         keys,
-        preferred: preferred(),
+        preferred,
         window_size: 8 * 1024 * 1024,
         maximum_packet_size: 32 * 1024,
         // The listener looks after that: russh would take a slow account for an idle one.
         inactivity_timeout: None,
         nodelay: true,
         ..Config::default()
-    }
-}
-
-fn preferred() -> Preferred {
-    Preferred {
-        kex: vec![
-            kex::MLKEM768X25519_SHA256,
-            kex::CURVE25519,
-            kex::CURVE25519_PRE_RFC_8731,
-            kex::EXTENSION_SUPPORT_AS_SERVER,
-            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-        ]
-        .into(),
-        key: vec![Algorithm::Ed25519, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }].into(),
-        // The client's order decides. GCM costs half of what ChaCha does, so it stands first for those that ask us.
-        cipher: vec![
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_CTR,
-            cipher::AES_192_CTR,
-            cipher::AES_128_CTR,
-        ]
-        .into(),
-        // The last two are for libssh2 before 1.11 (curl of Debian 12), which knows neither ETM nor GCM.
-        mac: vec![mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512].into(),
-        compression: vec![compression::NONE].into(),
-        ..Preferred::DEFAULT
     }
 }

@@ -41,6 +41,14 @@ impl Identity {
             Identity::Peer => pair::keys::PEER_USER,
         }
     }
+
+    /// Whether its client may use an old algorithm now.
+    pub fn has_exception_for(&self, algorithm: &str) -> bool {
+        match self {
+            Identity::Account(account) => account.has_exception_for(algorithm, jiff::Timestamp::now()),
+            Identity::Peer => false,
+        }
+    }
 }
 
 /// A request being served.

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::overheard::Overheard;
 use crate::pace::{Slot, Turn};
+use crate::proxy;
 
 /// Read ahead, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -33,6 +35,8 @@ pub struct Clock {
     pub received: AtomicU64,
     /// To the client.
     pub sent: AtomicU64,
+    /// Whether the client's first words are a header of the PROXY protocol.
+    pub is_proxied: AtomicBool,
 }
 
 impl Default for Clock {
@@ -42,6 +46,7 @@ impl Default for Clock {
             moved_ms: AtomicU64::new(0),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            is_proxied: AtomicBool::new(false),
         }
     }
 }
@@ -68,6 +73,8 @@ pub struct Socket<S> {
     writing: Turn,
     /// When something was moved last.
     clock: Arc<Clock>,
+    /// Who listens to what the client says first.
+    overheard: Option<Arc<Overheard>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -81,7 +88,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             reading: Turn::to_read(slot.clone()),
             writing: Turn::to_write(slot.clone()),
             clock,
+            overheard: None,
         }
+    }
+
+    /// Has somebody listen to what the client says first.
+    pub fn overheard_by(self, overheard: Option<Arc<Overheard>>) -> Socket<S> {
+        Socket { overheard, ..self }
     }
 
     /// Fails once the connection was cut. Whoever waits in a read or a write is woken by it.
@@ -115,8 +128,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let filled = space.filled().len();
         self.reading.pay(piece, filled);
         self.clock.moved();
-        self.clock.received.fetch_add(filled as u64, Ordering::Relaxed);
         input.truncate(filled);
+        if self.clock.received.fetch_add(filled as u64, Ordering::Relaxed) == 0 && proxy::is_header(&input) {
+            self.clock.is_proxied.store(true, Ordering::Relaxed);
+        }
+        self.overheard = self.overheard.take().filter(|overheard| overheard.take(&input));
         self.input = input;
         Poll::Ready(Ok(()))
     }

@@ -16,7 +16,7 @@ use crate::wait::within;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is in the image.
-const PROGRAMS: [&str; 2] = ["sftpd", "filesync"];
+const PROGRAMS: [&str; 3] = ["sftpd", "filesync", "stresstest"];
 /// By this the images of tests are known.
 const LABEL: &str = "sftp-ha.test=image";
 
@@ -151,6 +151,8 @@ pub struct Project {
     pub sftp: SocketAddr,
     /// sftpd's health pages.
     pub health: SocketAddr,
+    /// The stress page of a master.
+    pub stress: SocketAddr,
 }
 
 impl Project {
@@ -158,19 +160,27 @@ impl Project {
     pub fn new(role: &'static str, settings: &[(&str, &str)]) -> Project {
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("sftpha{}{role}{}", std::process::id(), free_port());
-        let (sftp, health) = (free_port(), free_port());
+        let (sftp, health, stress) = (free_port(), free_port(), free_port());
         let names = match role {
-            "master" => ["SFTP_PORT", "HEALTH_PORT", "FILESYNC_HEALTH_PORT"],
-            _ => ["STANDBY_SFTP_PORT", "STANDBY_HEALTH_PORT", "STANDBY_FILESYNC_HEALTH_PORT"],
+            "master" => &["SFTP_PORT", "HEALTH_PORT", "FILESYNC_HEALTH_PORT", "STRESS_PORT"][..],
+            _ => &["STANDBY_SFTP_PORT", "STANDBY_HEALTH_PORT", "STANDBY_FILESYNC_HEALTH_PORT"],
         };
-        let ports = names.into_iter().zip([sftp, health, free_port()]);
-        let mut all: Vec<(String, String)> = ports.map(|(key, port)| (key.to_owned(), port.to_string())).collect();
+        let ports = names.iter().zip([sftp, health, free_port(), stress]);
+        let mut all: Vec<(String, String)> = ports.map(|(key, port)| (key.to_string(), port.to_string())).collect();
         all.extend(settings.iter().map(|(key, value)| (key.to_string(), value.to_string())));
         all.push(("IMAGE".into(), image().into()));
         let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let env = folder.path().join(".env");
-        let project =
-            Project { role, name, env, settings: all, _folder: folder, sftp: here(sftp), health: here(health) };
+        let project = Project {
+            role,
+            name,
+            env,
+            settings: all,
+            _folder: folder,
+            sftp: here(sftp),
+            health: here(health),
+            stress: here(stress),
+        };
         project.write_env();
         project
     }

@@ -134,6 +134,8 @@ impl Machine {
             .env("SFTPD_LOGS", folder.join("logs"))
             .env("SFTPD_USERS", folder.join("users.yaml"))
             .env("LOG_LEVEL", "debug")
+            // For curl of Debian 12. What is offered without it is tested by itself.
+            .env("SFTPD_ALGORITHMS", "compatible")
             .envs(self.settings.iter().cloned());
         command
     }
@@ -241,6 +243,12 @@ impl Machine {
     /// How much it has open, connections among it.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.program().id())).expect("it runs").count()
+    }
+
+    /// Whether its daemon holds something open, by the name that the kernel shows.
+    pub fn has_open(&self, name: &str) -> bool {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.program().id())).expect("it runs").flatten();
+        open.map(|entry| std::fs::read_link(entry.path())).any(|link| link.is_ok_and(|link| link == Path::new(name)))
     }
 
     /// A health page: status code and text.

@@ -82,6 +82,14 @@ impl Program {
         self.child.id() as i32
     }
 
+    /// The most memory that it has held.
+    #[track_caller]
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let process = rustix::process::Pid::from_raw(self.id()).expect("a process has an id");

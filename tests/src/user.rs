@@ -28,7 +28,7 @@ impl User {
 
     /// A new connection.
     pub async fn connect(&self, machine: &Machine) -> Client {
-        let login = Login { user: self.name.clone(), key: self.key.clone() };
+        let login = Login::with_key(&self.name, self.key.clone());
         connect(&machine.address().to_string(), login, Arc::new(|_| Ok(()))).await.expect("the login works")
     }
 }

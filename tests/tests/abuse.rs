@@ -218,6 +218,8 @@ fn a_hundred_thousand_opens_end_at_the_limit_and_leave_nothing_open() {
     let master = Machine::master().start();
     std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
     std::fs::write(master.path("EPuser", "x"), "x").unwrap();
+    // It listens before it watches users.yaml, and that takes files too.
+    eventually("it watches users.yaml", || master.has_open("anon_inode:inotify"));
     let before = master.open_files();
     let mut raw = Raw::greeted(&master, USER);
     let mut requests = BytesMut::new();

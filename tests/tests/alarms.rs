@@ -58,7 +58,12 @@ fn one_message_tells_that_a_standby_is_gone_and_one_that_it_is_back_also_over_re
     pair.standby.stop();
     eventually("the alarm is told, and filesync knows it", || {
         receiver.bodies().len() == 1
-            && pair.mirror.program().lines().iter().any(|line| line.contains("told: ") && line.contains("not connected"))
+            && pair
+                .mirror
+                .program()
+                .lines()
+                .iter()
+                .any(|line| line.contains("told: ") && line.contains("not connected"))
     });
     let body = receiver.bodies()[0].clone();
     assert!(body.contains("\"alarm\":true") && body.contains("not connected"), "{body}");

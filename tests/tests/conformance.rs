@@ -37,7 +37,7 @@ async fn ours_with(key: &str, value: &str) -> (Machine, Client) {
         private.public_key().to_openssh().unwrap()
     );
     let machine = Machine::master().users(&users).setting(key, value).start();
-    let login = Login { user: "u".into(), key: Arc::new(private) };
+    let login = Login::with_key("u", Arc::new(private));
     let client = connect(&machine.address().to_string(), login, Arc::new(|_| Ok(()))).await.unwrap();
     (machine, client)
 }

@@ -108,6 +108,11 @@ fn the_pair_works_as_it_is_shipped_and_is_the_same_after_its_containers_were_mad
             is_confined(project, program);
         }
     }
+    pair.master.until_healthy("stresstest");
+    is_confined(&pair.master, "stresstest");
+    let page = format!("http://{}/stress/", pair.master.stress);
+    let (_, text) = run(Command::new("curl").args(["-sL", &page]));
+    assert!(text.contains("<form") && text.contains("password"), "{text}");
     let page = |project: &Project, path: &str| {
         let (_, text) = run(Command::new("curl").args(["-s", &format!("http://{}{path}", project.health)]));
         text

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use bytes::{BufMut, BytesMut};
+use pair::extension::Whoami;
+use pair::node::Role;
 use pair::wire::{Code, Reader, kind, open_flag as flag, put_bytes};
 use sha2::{Digest, Sha256};
 use tests::matrix::content;
 use tests::raw::{Answer, packet, parse};
 use tests::step::NEW;
-use tests::{Machine, Raw, USER};
+use tests::{ADMIN, Machine, Raw, USER};
 
 /// More than two turns of the server.
 const LARGE_BYTES: usize = 20 * 1024 * 1024 + 12_345;
@@ -295,6 +297,17 @@ fn what_is_announced_is_what_openssh_announces_and_more() {
     assert!(theirs.announced.len() >= 10, "{:?}", theirs.announced);
     for announced in theirs.announced.iter().chain(&[("check-file".into(), "1".into())]) {
         assert!(ours.announced.contains(announced), "{announced:?} is not announced");
+    }
+}
+
+#[test]
+fn who_asks_who_he_is_hears_his_account_and_whether_he_administers() {
+    let machine = Machine::master().start();
+    for (user, is_admin) in [(USER, false), (ADMIN, true)] {
+        let mut raw = Raw::greeted(&machine, user);
+        let Answer::Extended(body) = raw.extended("whoami@sftp-ha", |_| {}) else { panic!("no answer") };
+        let expected = Whoami { account: user.0.into(), admin: is_admin, role: Role::Master };
+        assert_eq!(serde_json::from_slice::<Whoami>(&body).unwrap(), expected);
     }
 }
 

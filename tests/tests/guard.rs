@@ -61,7 +61,7 @@ async fn fail2ban_reads_failed_logins_out_of_the_log_and_is_not_fooled_by_names(
     let secret = pair::secret::PairSecret::generate().unwrap();
     let key = std::sync::Arc::new(pair::keys::peer_key(&secret).unwrap());
     for name in ["x\",\"remote_addr\":\"203.0.113.9:1\",\"y\":\"", "\\", "\n{"] {
-        let login = pair::client::Login { user: name.into(), key: key.clone() };
+        let login = pair::client::Login::with_key(name, key.clone());
         let connected =
             pair::client::connect(&machine.address().to_string(), login, std::sync::Arc::new(|_| Ok(()))).await;
         assert!(connected.is_err());
@@ -192,13 +192,12 @@ fn offered(machine: &Machine) -> (String, Vec<String>) {
 
 #[test]
 fn only_modern_algorithms_are_offered() {
-    let machine = Machine::master().start();
+    let machine = Machine::master().setting("ALGORITHMS", "modern").start();
     let (ident, lists) = offered(&machine);
     assert_eq!(ident, "SSH-2.0-sftp\r\n", "no version, no library");
     let ciphers =
         "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr";
-    // The last two are for libssh2 before 1.11, which knows nothing better.
-    let macs = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512";
+    let macs = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com";
     let expected = [
         "mlkem768x25519-sha256,curve25519-sha256,curve25519-sha256@libssh.org,ext-info-s,kex-strict-s-v00@openssh.com",
         "ssh-ed25519,ecdsa-sha2-nistp256",
@@ -212,6 +211,112 @@ fn only_modern_algorithms_are_offered() {
         "",
     ];
     assert_eq!(lists, expected);
+}
+
+/// What a client of fifteen years ago knows.
+const OLD: [&str; 3] = ["KexAlgorithms=diffie-hellman-group14-sha1", "Ciphers=aes128-cbc", "MACs=hmac-sha1"];
+
+fn old_login(machine: &Machine, from: &str, user: (&str, &str)) -> Sftp {
+    OLD.iter().fold(login(machine, from, user), |login, option| login.option(option))
+}
+
+#[test]
+fn an_old_client_comes_in_by_its_accounts_exception_only_and_only_from_there() {
+    let legacy = "legacy_algorithms: [diffie-hellman-group14-sha1, aes128-cbc, hmac-sha1]";
+    let users = format!(
+        "{}  2: {{name: old, password: x, allow_from: [127.0.5.0/24], {legacy}, legacy_until: 2100-01-01}}\n  \
+         3: {{name: late, password: x, allow_from: [127.0.6.0/24], {legacy}, legacy_until: 2020-01-01}}\n",
+        tests::SEED
+    );
+    let machine = guarded().users(&users).setting("ALGORITHMS", "modern").start();
+    let old = ("old", "x");
+    assert!(old_login(&machine, "127.0.5.1", old).can_log_in());
+    let record = machine.wait_for_activity("the login", |record| record.sender == "login");
+    assert_eq!(record.old_algorithms.as_deref(), Some("diffie-hellman-group14-sha1, aes128-cbc, hmac-sha1"));
+    assert!(!old_login(&machine, "127.0.5.1", USER).can_log_in(), "somebody else from there");
+    let record = machine.wait_for_activity("the refusal", |record| record.username == USER.0);
+    assert!(record.error.as_deref().is_some_and(|error| error.contains("no exception")), "{record:?}");
+    assert!(login(&machine, "127.0.5.1", old).can_log_in(), "with what is new");
+    assert!(login(&machine, "127.0.5.1", USER).can_log_in(), "with what is new");
+    // PuTTY names the old one first.
+    let capable = login(&machine, "127.0.5.1", USER).option("MACs=hmac-sha1,hmac-sha2-256-etm@openssh.com");
+    assert!(capable.option("Ciphers=aes128-ctr").can_log_in(), "what it could do without keeps nobody out");
+    let later = machine.activity().into_iter().filter(|record| record.sender == "login").skip(1);
+    let with: Vec<_> = later.map(|record| record.old_algorithms.unwrap_or_default()).collect();
+    assert_eq!(with, ["", "", "hmac-sha1"]);
+    for (from, whose) in [("127.0.6.1", ("late", "x")), ("127.0.7.1", old)] {
+        for _ in 0..5 {
+            assert!(!old_login(&machine, from, whose).can_log_in());
+        }
+        let record = machine.wait_for_activity("what the client knows", |record| record.remote_addr.starts_with(from));
+        let error = record.error.unwrap_or_default();
+        assert!(error.contains("knows no key exchange") && error.contains("diffie-hellman-group14-sha1"), "{error}");
+    }
+    assert_eq!(bans(&machine), [], "who is old is not hostile");
+}
+
+/// HAProxy in front of a machine: where its clients connect.
+fn load_balancer(machine: &Machine, folder: &std::path::Path) -> (tests::Program, SocketAddr) {
+    let address = std::net::TcpListener::bind("127.0.44.1:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "defaults\n  mode tcp\n  timeout connect 20s\n  timeout client 60s\n  timeout server 60s\nfrontend in\n  bind {address}\n  \
+         default_backend sftp\nbackend sftp\n  server one {} send-proxy-v2 check inter 100ms\n",
+        machine.address()
+    );
+    std::fs::write(folder.join("haproxy.cfg"), config).unwrap();
+    let program = tests::Program::start(Command::new("haproxy").arg("-db").arg("-f").arg(folder.join("haproxy.cfg")));
+    eventually("HAProxy listens", || TcpStream::connect(address).is_ok());
+    (program, address)
+}
+
+#[test]
+fn behind_a_load_balancer_each_client_has_its_own_address() {
+    if !has_program("haproxy") {
+        return;
+    }
+    let machine = guarded().setting("PROXIES", "127.0.0.1").start();
+    let folder = tempfile::tempdir().unwrap();
+    let (_haproxy, front) = load_balancer(&machine, folder.path());
+    let login = |from: &str, user| Sftp::new(front, user).option(&format!("BindAddress={from}"));
+    assert!(login("127.0.5.1", USER).can_log_in());
+    let record = machine.wait_for_activity("the login", |record| record.sender == "login");
+    assert!(record.remote_addr.starts_with("127.0.5.1:"), "{record:?}");
+    eventually("who guesses is banned", || {
+        assert!(!login("127.0.5.2", (USER.0, "wrong")).can_log_in());
+        bans(&machine).iter().any(|ban| ban.whom == "127.0.5.2/32")
+    });
+    assert!(login("127.0.5.1", USER).can_log_in(), "a neighbour behind the same load balancer");
+    // HAProxy's own looks are no fault; one that forgets the header is told so.
+    let refusal = "sends no PROXY header";
+    assert!(!machine.program().lines().iter().any(|line| line.contains(refusal)));
+    assert!(!machine.sftp(USER).can_log_in());
+    eventually("it is said", || machine.program().lines().iter().any(|line| line.contains(refusal)));
+    // From nobody else is a header believed.
+    let forged = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &[127, 0, 5, 1, 127, 0, 0, 1, 0, 7, 0, 7][..]].concat();
+    say(&machine, "127.0.8.1", &forged);
+    let forger = "127.0.8.1 sends PROXY headers and is not listed";
+    assert!(!machine.activity().iter().any(|record| record.remote_addr.starts_with("127.0.5.1:7")));
+    eventually("who sends one is named", || machine.program().lines().iter().any(|line| line.contains(forger)));
+    assert!(login("127.0.5.1", USER).can_log_in(), "whose name was used is not");
+}
+
+#[test]
+fn what_waits_at_the_door_goes_when_its_address_is_banned() {
+    let machine = guarded().setting("LIMITS__LOGIN_GRACE", "600s").start();
+    let waiting: Vec<_> = (0..5).map(|_| connect(&machine, "127.0.0.7")).collect();
+    let neighbour = connect(&machine, "127.0.0.8");
+    guess_until_banned(&machine);
+    for stream in &waiting {
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        // The greeting, and then the end.
+        let mut said = Vec::new();
+        let _ = (&*stream).read_to_end(&mut said);
+        assert!(said.starts_with(b"SSH-2.0-"), "{said:?}");
+    }
+    neighbour.set_nonblocking(true).unwrap();
+    let mut said = [0; 200];
+    eventually("it has been greeted", || matches!((&neighbour).read(&mut said), Ok(1..)));
+    assert!((&neighbour).read(&mut said).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 }
 
 /// Something hostile, said on a connection of its own until the server hangs up.
@@ -232,6 +337,29 @@ fn plain_packet(payload: &[u8]) -> Vec<u8> {
     packet.extend_from_slice(payload);
     packet.resize(packet.len() + padding, 0);
     packet
+}
+
+#[test]
+fn what_a_client_calls_its_algorithms_is_one_short_line() {
+    let machine = Machine::master().start();
+    let kex = format!("evil\n2001-01-01T00:00:00Z  WARN forged,{}", vec!["x"; 400].join(","));
+    let mut payload = [&[20][..], &[7; 16]].concat();
+    for list in
+        [kex.as_str(), "ssh-ed25519", "aes128-ctr", "aes128-ctr", "hmac-sha1", "hmac-sha1", "none", "none", "", ""]
+    {
+        payload.extend_from_slice(&(list.len() as u32).to_be_bytes());
+        payload.extend_from_slice(list.as_bytes());
+    }
+    payload.extend_from_slice(&[0; 5]);
+    let mut stream = connect(&machine, "127.0.0.7");
+    stream.write_all(&[b"SSH-2.0-hostile\r\n", &plain_packet(&payload)[..]].concat()).unwrap();
+    let record = machine.wait_for_activity("what it knows", |record| record.remote_addr.starts_with("127.0.0.7:"));
+    let error = record.error.unwrap();
+    assert!(error.contains("It knows evil2001-01-01T00:00:00ZWARNforged, x, x") && error.ends_with('…'), "{error}");
+    assert!(error.len() < 600, "{error}");
+    let lines = machine.program().lines();
+    assert!(lines.iter().any(|line| line.contains("It knows evil2001")));
+    assert!(!lines.iter().any(|line| line.starts_with("2001")), "{lines:?}");
 }
 
 #[test]
@@ -289,9 +417,7 @@ fn hostile_peers_end_their_own_connection_only() {
     assert!(machine.sftp(USER).can_log_in());
     let metrics = machine.page("/metrics").1;
     assert!(metrics.contains("sftpd_session_panics_total 0"), "{metrics}");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", machine.program().id())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    let peak_kib = machine.program().peak_memory_kib();
     // 512 hostile peers, eight at a time, and the argon2 of two logins.
     assert!(peak_kib < 200 * 1024, "{peak_kib} KiB were held");
 }

@@ -115,6 +115,23 @@ fn wrong_rights() -> Vec<Wrong> {
             "10:19: EPuser is `read_only`: write `permissions: {/: read}` and the folders that differ",
         ),
         (
+            "an old algorithm for the whole world",
+            with("    legacy_algorithms: [hmac-sha1]\n    legacy_until: 2030-01-01\n"),
+            "9:25: `legacy_algorithms` need `allow_from`",
+        ),
+        (
+            "an old algorithm for ever",
+            with("    allow_from: [192.0.2.1]\n    legacy_algorithms: [hmac-sha1]\n"),
+            "10:25: `legacy_algorithms` need `legacy_until`",
+        ),
+        (
+            "an algorithm that nobody may use",
+            with(
+                "    allow_from: [192.0.2.1]\n    legacy_until: 2030-01-01\n    legacy_algorithms: [hmac-sha1, arcfour]\n",
+            ),
+            "11:36: \"arcfour\" is no algorithm that can be allowed: there are ecdh-sha2-nistp256,",
+        ),
+        (
             "an authority that is none",
             format!("trusted_ca: [ssh-ed25519, nonsense]\n{SEED}").into_bytes(),
             "1:14: public key 1",

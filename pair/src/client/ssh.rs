@@ -30,8 +30,38 @@ const PACKET_BYTES: u32 = 65535;
 pub struct Login {
     /// The user name.
     pub user: String,
-    /// The key.
-    pub key: Arc<PrivateKey>,
+    /// By what.
+    pub proof: Proof,
+}
+
+/// By what somebody logs in.
+#[derive(Clone)]
+pub enum Proof {
+    /// A key.
+    Key(Arc<PrivateKey>),
+    /// A password.
+    Password(String),
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Proof::Key(_) => "a key",
+            Proof::Password(_) => "a password",
+        })
+    }
+}
+
+impl Login {
+    /// A login by key.
+    pub fn with_key(user: impl Into<String>, key: Arc<PrivateKey>) -> Login {
+        Login { user: user.into(), proof: Proof::Key(key) }
+    }
+
+    /// A login by password.
+    pub fn with_password(user: impl Into<String>, password: impl Into<String>) -> Login {
+        Login { user: user.into(), proof: Proof::Password(password.into()) }
+    }
 }
 
 /// Decides about the host key that a server shows; the error is the sentence of the refusal.
@@ -44,7 +74,7 @@ pub enum ConnectError {
     Unreachable(String),
     /// The host key was refused, with this sentence.
     HostKey(String),
-    /// The server does not let the key in.
+    /// The server does not let the login in.
     Refused,
     /// Logged in, but there is no SFTP.
     Client(ClientError),
@@ -54,7 +84,7 @@ impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ConnectError::Unreachable(reason) | ConnectError::HostKey(reason) => f.write_str(reason),
-            ConnectError::Refused => f.write_str("the server does not accept the key"),
+            ConnectError::Refused => f.write_str("the server does not accept the login"),
             ConnectError::Client(error) => error.fmt(f),
         }
     }
@@ -97,8 +127,11 @@ pub async fn connect(address: &str, login: Login, check: HostKeyCheck) -> Result
 }
 
 async fn start(mut handle: Handle<Recognise>, login: Login) -> Result<Client, ConnectError> {
-    let key = PrivateKeyWithHashAlg::new(login.key, None);
-    match handle.authenticate_publickey(login.user, key).await {
+    let answered = match login.proof {
+        Proof::Key(key) => handle.authenticate_publickey(login.user, PrivateKeyWithHashAlg::new(key, None)).await,
+        Proof::Password(password) => handle.authenticate_password(login.user, password).await,
+    };
+    match answered {
         Ok(AuthResult::Success) => {}
         // Some servers hang up on the last allowed try instead of saying no.
         Ok(AuthResult::Failure { .. }) | Err(russh::Error::Disconnect) => return Err(ConnectError::Refused),

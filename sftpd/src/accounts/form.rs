@@ -65,6 +65,11 @@ pub struct RawUser {
     pub allow_from: Vec<String>,
     /// When it ends.
     pub expires: Option<Scalar>,
+    /// Old algorithms that its client may use.
+    #[serde(default)]
+    pub legacy_algorithms: Vec<String>,
+    /// From when on it may not.
+    pub legacy_until: Option<Scalar>,
     /// For people.
     pub comment: Option<String>,
 }

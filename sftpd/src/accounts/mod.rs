@@ -4,6 +4,7 @@
 //! it holds hashes only, and is kept in `/state/accounts.json` so that the last good accounts outlive everything.
 
 pub mod certificate;
+pub mod checker;
 mod form;
 pub mod mistake;
 pub mod password;
@@ -83,6 +84,12 @@ pub struct Account {
     /// From when on it is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// Old algorithms that its client may use, from where the account may log in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legacy_algorithms: Vec<String>,
+    /// From when on it may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_until: Option<Timestamp>,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
@@ -104,6 +111,14 @@ impl Account {
         let from = from.to_canonical();
         let is_from_there = self.allow_from.is_empty() || self.allow_from.iter().any(|net| net.contains(&from));
         !self.disabled && is_from_there && self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+impl Account {
+    /// Whether its client may use an old algorithm at a moment.
+    pub fn has_exception_for(&self, algorithm: &str, now: Timestamp) -> bool {
+        self.legacy_until.is_some_and(|until| now < until)
+            && self.legacy_algorithms.iter().any(|name| name == algorithm)
     }
 }
 
@@ -163,6 +178,19 @@ impl Accounts {
     /// How much a folder may hold: the smallest quota of the accounts that share it.
     pub fn quota_of(&self, home: &str) -> Option<u64> {
         self.iter().filter(|account| account.home == home).filter_map(|account| account.quota_bytes).min()
+    }
+
+    /// Old algorithms that some account may use from an address at a moment.
+    pub fn old_algorithms_for(&self, address: IpAddr, now: Timestamp) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .iter()
+            .filter(|account| !account.legacy_algorithms.is_empty() && account.admits(address, now))
+            .flat_map(|account| account.legacy_algorithms.iter().filter(|name| account.has_exception_for(name, now)))
+            .cloned()
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// All of them, by name.
@@ -249,6 +277,8 @@ fn differences(old: &Account, new: &Account) -> Vec<&'static str> {
     note(old.max_sessions != new.max_sessions, "new max_sessions");
     note(old.allow_from != new.allow_from, "new allow_from");
     note(old.expires != new.expires, "new expires");
+    let legacy = |of: &Account| (of.legacy_algorithms.clone(), of.legacy_until);
+    note(legacy(old) != legacy(new), "new exception for old algorithms");
     note(old.comment != new.comment || old.label != new.label, "new comment or label");
     differences
 }

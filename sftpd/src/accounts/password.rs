@@ -1,26 +1,17 @@
-//! Passwords: hashing with argon2id, and checking, bounded. Hashes of other makes are taken as they are.
-//!
-//! A check costs the same whether or not the account exists, as long as hashes are of our own make (those of other makes take
-//! their own time), and no more checks run at once than there are cores, so
-//! that guessing passwords cannot eat the machine. A session waits for its turn without blocking anything else.
+//! Passwords: hashing with argon2id, and whether one belongs to a hash. Hashes of other makes are taken as they are. Who waits
+//! for whom is the checker's business.
 
-use std::sync::{Arc, LazyLock};
-
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, PasswordVerifier, Version};
 use sha_crypt::ShaCrypt;
-use tokio::sync::Semaphore;
 use yescrypt::Yescrypt;
 
 /// Whether a password belongs to a hash of some make.
 type Check = fn(&[u8], &str) -> bool;
 
-/// The makes of hashes that are taken: what they begin with, and how they are checked. What comes from elsewhere keeps its
-/// hash until the account gets another password.
-const MAKES: [(&str, Check); 7] = [
-    ("$argon2", |password, hash| {
-        PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
-    }),
+/// The makes of hashes that are taken beside argon2: what they begin with, and how they are checked. What comes from elsewhere
+/// keeps its hash until the account gets another password.
+const MAKES: [(&str, Check); 6] = [
     ("$2a$", of_bcrypt),
     ("$2b$", of_bcrypt),
     ("$2y$", of_bcrypt),
@@ -37,16 +28,8 @@ fn of_sha_crypt(password: &[u8], hash: &str) -> bool {
     ShaCrypt::default().verify_password(password, hash).is_ok()
 }
 
-/// Checked in place of the hash of an account that does not exist or has no password. Nobody knows its password.
-static NOBODY: LazyLock<String> = LazyLock::new(|| {
-    let mut unknown = [0; 32];
-    // Without random numbers nothing else works either; a fixed password here would still match no account.
-    let _ = getrandom::fill(&mut unknown);
-    hash_bytes(&unknown).unwrap_or_default()
-});
-
 /// Costlier hashes than these would let a login hold a core for many seconds.
-const BCRYPT_COST_MAX: u32 = 16;
+const BCRYPT_COST_MAX: u32 = 14;
 const SHA_CRYPT_ROUNDS_MAX: u32 = 1_000_000;
 /// 32 MiB in yescrypt's own figures: flavour, the power of two of N (less one), and r (less one).
 const YESCRYPT_N_MAX: usize = 12;
@@ -67,12 +50,41 @@ pub fn hash(password: &str) -> Result<String, Unusable> {
     hash_bytes(password.as_bytes())
 }
 
-fn hash_bytes(password: &[u8]) -> Result<String, Unusable> {
+pub(super) fn hash_bytes(password: &[u8]) -> Result<String, Unusable> {
     Argon2::default().hash_password(password).map(|hash| hash.to_string()).map_err(|_| Unusable)
 }
 
+/// The memory that argon2 works in, used again and again: an allocator that gives and takes back 19 MiB each time keeps
+/// several times as much.
+#[derive(Default)]
+pub struct Memory(Vec<Block>);
+
+impl Memory {
+    fn of_argon2(&mut self, password: &[u8], hash: &str) -> Option<bool> {
+        let hash = PasswordHash::new(hash).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = hash.version.map(Version::try_from).transpose().ok()?.unwrap_or_default();
+        let params = Params::try_from(&hash).ok()?;
+        let (salt, expected) = (hash.salt?, hash.hash?);
+        let usual = Params::default().block_count();
+        self.0.resize(params.block_count().max(usual), Block::new());
+        let mut found = vec![0; expected.as_bytes().len()];
+        let blocks = self.0.get_mut(..params.block_count())?;
+        let argon2 = Argon2::new(algorithm, version, params);
+        let hashed = argon2.hash_password_into_with_memory(password, salt.as_ref(), &mut found, blocks);
+        self.0.truncate(usual);
+        self.0.shrink_to_fit();
+        hashed.ok()?;
+        // Compared in the same time whatever differs.
+        Some(Output::new(&found).ok()? == expected)
+    }
+}
+
 /// Whether a password belongs to a hash. Takes as long as [`hash`], or as its make does.
-pub fn matches(password: &str, hash: &str) -> bool {
+pub fn matches(memory: &mut Memory, password: &str, hash: &str) -> bool {
+    if hash.starts_with("$argon2") {
+        return memory.of_argon2(password.as_bytes(), hash).unwrap_or(false);
+    }
     let make = MAKES.iter().find(|(beginning, _)| hash.starts_with(beginning));
     make.is_some_and(|(_, check)| check(password.as_bytes(), hash))
 }
@@ -131,55 +143,20 @@ pub fn generate() -> Result<String, Unusable> {
     Ok(drawn.iter().map(|byte| LETTERS.get(usize::from(byte % 32)).map_or('a', |letter| *letter as char)).collect())
 }
 
-/// Checks passwords, a bounded number at once.
-#[derive(Clone, Debug)]
-pub struct Checker {
-    turns: Arc<Semaphore>,
-}
-
-impl Checker {
-    /// One that runs this many checks at once.
-    pub fn new(checks_at_once: usize) -> Checker {
-        Checker { turns: Arc::new(Semaphore::new(checks_at_once.max(1))) }
-    }
-
-    /// Whether a password is right. Without a hash it never is, after the same time.
-    pub async fn check(&self, password: String, hash: Option<String>) -> bool {
-        let Ok(_turn) = self.turns.acquire().await else {
-            return false;
-        };
-        let check = move || match hash {
-            Some(hash) if password.len() <= BYTES_MAX => matches(&password, &hash),
-            _ => {
-                matches(password.get(..BYTES_MAX).unwrap_or(&password), &NOBODY);
-                false
-            }
-        };
-        tokio::task::spawn_blocking(check).await.unwrap_or(false)
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn only_the_right_password_of_an_account_with_one_is_accepted() {
-        let checker = Checker::new(1);
-        let hash = hash("1234").unwrap();
-        assert!(is_usable_hash(&hash));
-        assert!(checker.check("1234".into(), Some(hash.clone())).await);
-        assert!(!checker.check("12345".into(), Some(hash)).await);
-        assert!(!checker.check("1234".into(), None).await);
+    #[test]
+    fn what_is_no_hash_is_not_taken_for_one() {
+        assert!(is_usable_hash(&hash("1234").unwrap()));
         for broken in ["", "!", "*", "$argon2id$", "1234"] {
             assert!(!is_usable_hash(broken), "{broken}");
-            assert!(!checker.check("".into(), Some(broken.into())).await);
-            assert!(!checker.check(broken.into(), Some(broken.into())).await);
         }
     }
 
     /// Of "pleaseletmein", made by mkpasswd (libxcrypt 4.4) and htpasswd.
-    const OF_OTHER_MAKES: [&str; 5] = [
+    pub(in crate::accounts) const OF_OTHER_MAKES: [&str; 5] = [
         "$2y$05$4MYPLe.uJSCjBCIcM85NM.jCoIVNjv6FadYAx2X2xr/DM5u7tpVce",
         "$2b$05$vd/0TbPNUV1987vW5TkGKOh.da3tCxe6Q..TWIRYyG.kNdcLXH5Ei",
         "$6$uMlCXUwBPUVqB2jO$iWgb9PyDDbwTdhUuHP/dEZy.DLHBWBfyiwTYl8JUTtNc/xv3x3.vvyV2zRZoKkd59zK9XvYwYbeiiE/NyrNA51",
@@ -189,10 +166,11 @@ mod tests {
 
     #[test]
     fn hashes_of_other_makes_are_taken_as_they_are() {
+        let mut memory = Memory::default();
         for hash in OF_OTHER_MAKES {
             assert!(is_usable_hash(hash), "{hash}");
-            assert!(matches("pleaseletmein", hash), "{hash}");
-            assert!(!matches("pleaseletmeout", hash) && !matches("", hash), "{hash}");
+            assert!(matches(&mut memory, "pleaseletmein", hash), "{hash}");
+            assert!(!matches(&mut memory, "pleaseletmeout", hash) && !matches(&mut memory, "", hash), "{hash}");
         }
     }
 
@@ -200,7 +178,11 @@ mod tests {
     fn a_hash_that_would_hold_a_core_or_is_cut_off_is_not_taken() {
         for hash in OF_OTHER_MAKES {
             assert!(!is_usable_hash(&hash[..hash.len() - 1]), "{hash}");
-            assert!(!is_usable_hash(&format!("!{hash}")) && !matches("pleaseletmein", &format!("!{hash}")), "{hash}");
+            assert!(
+                !is_usable_hash(&format!("!{hash}"))
+                    && !matches(&mut Memory::default(), "pleaseletmein", &format!("!{hash}")),
+                "{hash}"
+            );
         }
         assert!(!is_usable_hash(&OF_OTHER_MAKES[0].replacen("$05$", "$31$", 1)));
         assert!(!is_usable_hash(&OF_OTHER_MAKES[2].replacen("$6$", "$6$rounds=999999999$", 1)));
@@ -211,15 +193,6 @@ mod tests {
         assert!(
             !is_usable_hash("$1$abcdefgh$0123456789012345678901") && !is_usable_hash("$6$$") && !is_usable_hash("$y$")
         );
-    }
-
-    /// SHA-crypt's time grows with the square of the password's length, and russh takes passwords of 256 KiB.
-    #[tokio::test]
-    async fn a_password_that_is_too_long_is_wrong_and_costs_no_more() {
-        let (checker, long) = (Checker::new(1), "x".repeat(BYTES_MAX + 1));
-        let hash = hash(&long).unwrap();
-        assert!(!checker.check(long, Some(hash)).await);
-        assert!(!checker.check("é".repeat(200_000), Some(OF_OTHER_MAKES[2].into())).await);
     }
 
     #[test]

@@ -68,6 +68,10 @@ pub fn rendered(accounts: &Accounts) -> String {
         if let Some(expires) = account.expires {
             line("expires", quoted(&expires.to_string()));
         }
+        if let Some(until) = account.legacy_until {
+            line("legacy_algorithms", format!("[{}]", account.legacy_algorithms.join(", ")));
+            line("legacy_until", quoted(&until.to_string()));
+        }
         if let Some(comment) = &account.comment {
             line("comment", quoted(comment));
         }

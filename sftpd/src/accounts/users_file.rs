@@ -165,7 +165,8 @@ impl Check<'_> {
         let download_bytes_per_s = self.speed(&label, "download_limit", raw.download_limit);
         let max_sessions = self.max_sessions(&label, raw.max_sessions);
         let allow_from = self.allow_from(&label, &raw.allow_from);
-        let expires = self.expires(&label, raw.expires);
+        let expires = self.moment(&label, "expires", "the account is closed", raw.expires);
+        let legacy_until = self.legacy(&label, &allow_from, &raw.legacy_algorithms, raw.legacy_until);
         let account = Account {
             label,
             name,
@@ -184,6 +185,8 @@ impl Check<'_> {
             max_sessions,
             allow_from,
             expires,
+            legacy_algorithms: raw.legacy_algorithms,
+            legacy_until,
             comment: raw.comment,
         };
         User { account, password }

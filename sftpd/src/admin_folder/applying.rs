@@ -281,10 +281,12 @@ fn with_hash(user: User, before: &Accounts) -> Result<Hashed, password::Unusable
         Password::Unchanged => kept,
         Password::Hash(hash) => Some(hash),
         // The same password again keeps its hash, so that the result does not speak of a new one.
-        Password::Plain(text) => match kept.filter(|hash| password::matches(&text, hash)) {
-            Some(hash) => Some(hash),
-            None => Some(password::hash(&text)?),
-        },
+        Password::Plain(text) => {
+            match kept.filter(|hash| password::matches(&mut password::Memory::default(), &text, hash)) {
+                Some(hash) => Some(hash),
+                None => Some(password::hash(&text)?),
+            }
+        }
         Password::Generate => Some(password::hash(drawn.insert(password::generate()?))?),
     };
     Ok((Account { password_hash, ..user.account }, drawn))

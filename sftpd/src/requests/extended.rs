@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use bytes::BufMut;
-use pair::extension::Hello;
+use pair::extension::{Hello, Whoami};
 use pair::wire::{DATA_BYTES_MAX, PACKET_BYTES_MAX, Reader, put_bytes};
 use rustix::fs::StatVfs;
 use rustix::io::Errno;
@@ -74,6 +74,14 @@ pub fn home_directory(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Repl
         return Err(Fault::failure("only your own home folder can be asked for").into());
     }
     Ok(Reply::Name(b"/".to_vec()))
+}
+
+/// whoami@sftp-ha: the account of the session, as it is in users.yaml, and what this machine is for.
+pub fn whoami(sftp: &mut Sftp, _: &mut Request<'_>) -> Result<Reply, Stop> {
+    let account = sftp.identity.name().to_owned();
+    let admin = sftp.daemon.accounts().get(&account).is_some_and(|account| account.admin);
+    let answer = serde_json::to_vec(&Whoami { account, admin, role: sftp.daemon.node.role });
+    Ok(Reply::Extended(answer.map_err(|error| Fault::failure(error.to_string()))?))
 }
 
 /// users-groups-by-id@openssh.com: names for the owners that a listing shows, empty where there is none.

@@ -27,6 +27,7 @@ fn demo() -> anyhow::Result<()> {
     let secret = PairSecret::generate()?.to_hex();
     let (master_port, standby_port) = (port(2222)?, port(2223)?);
     let (master_health, standby_health, mirror_health) = (port(2226)?, port(2228)?, port(2227)?);
+    let stress_port = port(2224)?;
     let users = folder.path().join("users.yaml");
     let seed = "users:\n  ADMIN:\n    name: \"admin\"\n    password: generate\n    admin: true\n  1:\n    name: \"EPuser\"\n    \
                 password: \"1234\"\n";
@@ -50,6 +51,8 @@ fn demo() -> anyhow::Result<()> {
     let standby = Running::start(machine("standby", standby_port, standby_health)?)?;
     standby.wait_for("listening on")?;
     let mirror = Running::start(filesync(folder.path(), &secret, standby_port, mirror_health)?)?;
+    let stress = Running::start(stresstest(folder.path(), [master_port, standby_port], stress_port)?)?;
+    let page = stress.wait_for("listening on")?;
 
     let password = find(&announced, "password of admin").and_then(|line| line.rsplit(' ').next().map(str::to_owned));
     println!();
@@ -58,6 +61,9 @@ fn demo() -> anyhow::Result<()> {
     println!("  master    sftp -P {master_port} EPuser@127.0.0.1     password 1234");
     println!("  standby   sftp -P {standby_port} EPuser@127.0.0.1     the same logins, read only");
     println!("  admin     sftp -P {master_port} admin@127.0.0.1      password {}", password.unwrap_or_default());
+    for line in page.iter().filter_map(|line| line.split_once("listening on ")) {
+        println!("  stress    {}     log in as admin, then load EPuser", line.1);
+    }
     println!(
         "  health    http://127.0.0.1:{master_health}/readyz (master)  http://127.0.0.1:{mirror_health}/readyz (mirror)"
     );
@@ -73,7 +79,19 @@ fn demo() -> anyhow::Result<()> {
     );
     println!();
     println!("Ctrl-C ends all of it.");
-    wait_for_the_end([master, standby, mirror])
+    wait_for_the_end([master, standby, mirror, stress])
+}
+
+fn stresstest(folder: &Path, [master, standby]: [u16; 2], port: u16) -> anyhow::Result<Command> {
+    let mut command = ours("stresstest")?;
+    let settings = [
+        ("STRESSTEST_LISTEN", format!("127.0.0.1:{port}")),
+        ("STRESSTEST_TARGETS", format!("master=127.0.0.1:{master}")),
+        ("STRESSTEST_STANDBYS", format!("standby=127.0.0.1:{standby}")),
+        ("STRESSTEST_STATE", folder.join("stress").display().to_string()),
+    ];
+    command.envs(settings);
+    Ok(command)
 }
 
 fn filesync(folder: &Path, secret: &str, standby_port: u16, health: u16) -> anyhow::Result<Command> {
@@ -156,7 +174,7 @@ fn find<'a>(lines: &'a [String], text: &str) -> Option<&'a String> {
 }
 
 /// Waits for Ctrl-C or SIGTERM, or for a program that ends by itself.
-fn wait_for_the_end(mut programs: [Running; 3]) -> anyhow::Result<()> {
+fn wait_for_the_end(mut programs: [Running; 4]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = tokio_util::sync::CancellationToken::new();

@@ -35,7 +35,7 @@ impl Account {
     /// Logs in if that works.
     pub async fn try_to_connect(&self, address: SocketAddr) -> Result<Client, ConnectError> {
         let check: HostKeyCheck = Arc::new(|_| Ok(()));
-        let login = Login { user: ACCOUNT.into(), key: self.0.clone() };
+        let login = Login::with_key(ACCOUNT, self.0.clone());
         pair::client::connect(&address.to_string(), login, check).await
     }
 }

@@ -9,6 +9,7 @@ use super::Check;
 use crate::accounts::form::{RawUser, Scalar};
 use crate::accounts::permissions::{FOLDERS_MAX, Permissions, Right, plain_folder};
 use crate::accounts::{UploadMode, network};
+use crate::algorithms::exceptions;
 
 /// The slowest that an account may be made, in bytes per second.
 const SPEED_MIN_BYTES_PER_S: u64 = 1024;
@@ -124,17 +125,63 @@ impl Check<'_> {
         parsed
     }
 
-    pub(super) fn expires(&mut self, label: &str, raw: Option<Scalar>) -> Option<Timestamp> {
-        let text = self.as_written(label, "expires", raw?);
+    /// A moment from which on something is so.
+    pub(super) fn moment(&mut self, label: &str, field: &str, what: &str, raw: Option<Scalar>) -> Option<Timestamp> {
+        let text = self.as_written(label, field, raw?);
         let day = || {
             let day: jiff::civil::Date = text.parse().ok()?;
             Some(day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
         };
-        let expires = text.parse().ok().or_else(day);
-        if expires.is_none() {
-            let text = "`expires` is the day from which on the account is closed (2027-01-31, in UTC), or a time (2027-01-31T18:00:00Z)";
-            self.wrong(label, "expires", text.into());
+        let moment = text.parse().ok().or_else(day);
+        if moment.is_none() {
+            let text = format!(
+                "`{field}` is the day from which on {what} (2027-01-31, in UTC), or a time (2027-01-31T18:00:00Z)"
+            );
+            self.wrong(label, field, text);
         }
-        expires
+        moment
+    }
+
+    /// An exception for old algorithms: bound to addresses, because they are agreed on before anybody logs in, and to a time,
+    /// because nobody remembers to take it back.
+    pub(super) fn legacy(
+        &mut self,
+        label: &str,
+        allow_from: &[IpNet],
+        algorithms: &[String],
+        until: Option<Scalar>,
+    ) -> Option<Timestamp> {
+        let until = self.moment(label, "legacy_until", "its old algorithms are refused", until);
+        for (number, name) in algorithms.iter().enumerate() {
+            if !exceptions().any(|known| known == name) {
+                let known = exceptions().collect::<Vec<_>>().join(", ");
+                let position = self.positions.part(label, "legacy_algorithms", number);
+                self.mistake(position, format!("{name:?} is no algorithm that can be allowed: there are {known}"));
+            }
+        }
+        let is_wide = |net: &&IpNet| net.prefix_len() < if net.addr().is_ipv4() { 16 } else { 32 };
+        if let Some(net) = allow_from.iter().find(is_wide).filter(|_| !algorithms.is_empty()) {
+            let text = format!(
+                "`legacy_algorithms` would be offered to all of {net}: name the client's own addresses in `allow_from`"
+            );
+            self.mistake(self.positions.part(label, "legacy_algorithms", 0), text);
+        }
+        if !algorithms.is_empty() && allow_from.is_empty() {
+            let text =
+                "`legacy_algorithms` need `allow_from`: they are offered to these addresses, before anybody logs in";
+            self.mistake(self.positions.part(label, "legacy_algorithms", 0), text.into());
+        }
+        if !algorithms.is_empty() && until.is_none() {
+            let text = "`legacy_algorithms` need `legacy_until`: the day from which on they are refused";
+            self.mistake(self.positions.part(label, "legacy_algorithms", 0), text.into());
+        }
+        if algorithms.is_empty() && until.is_some() {
+            self.wrong(
+                label,
+                "legacy_until",
+                "`legacy_until` stands beside `legacy_algorithms`, which are missing".into(),
+            );
+        }
+        until
     }
 }
