@@ -14,7 +14,7 @@ image:
 # Everything: installs what it needs (as root, on Debian), then checks and tests.
 test: prepare check
 	cargo build --workspace
-	@tests/ssh-audit ./target/debug/sftpd
+	@tests/ssh-audit "$${CARGO_TARGET_DIR:-./target}/debug/sftpd"
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --no-fail-fast; \
 	else cargo test --workspace --no-fail-fast; fi
 
