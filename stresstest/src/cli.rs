@@ -148,7 +148,10 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
         }
         Some(Command::Clean(options)) => {
             find_state(&mut config)?;
-            options.clean(config).await
+            tokio::select! {
+                cleaned = options.clean(config) => cleaned,
+                () = shutdown.cancelled() => Err(anyhow::anyhow!("stopped: what is left stays noted")),
+            }
         }
     }
 }

@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 use crate::plan::Target;
 
+/// What is known of each file is kept in memory.
+const FILES_MAX: u64 = 10_000_000;
+
 /// The settings; `config/stresstest.yaml` says what each is for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -122,6 +125,9 @@ impl Config {
         self.standbys()?;
         if self.limits.files == 0 || self.limits.clients == 0 {
             return Err(usage("limits: files and clients must be at least 1"));
+        }
+        if self.limits.files > FILES_MAX {
+            return Err(usage(format!("limits: files may be {FILES_MAX} at most")));
         }
         Ok(())
     }

@@ -247,6 +247,10 @@ impl Course {
         outcome.load = began.elapsed();
         if enough.is_cancelled() {
             outcome.ending = Ending::Stopped;
+        } else if self.plan.duration.is_none() && outcome.load >= self.plan.load_max {
+            outcome
+                .notes
+                .push("The load was ended when it had lasted as long as one may (limits.duration).".to_owned());
         }
     }
 

@@ -145,7 +145,11 @@ impl Inspection {
             Ok(entries) => (Some(entries), Findings::new()),
             Err(trouble) if trouble.is_lost() => return Err(trouble),
             // Each file tells by itself then whether it is there.
-            Err(_) => (None, Findings::new()),
+            Err(trouble) => {
+                let (file, server) = (path.clone(), self.server.name().to_owned());
+                let detail = format!("the folder cannot be listed: {trouble}");
+                (None, vec![(path.clone(), Finding { file, server, kind: FaultKind::NotListed, detail })])
+            }
         };
         let files = self.files.of_folder(folder);
         if let Some(entries) = &listed {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use futures::StreamExt;
 use pair::client::{Client, Name};
 use pair::node::replace_file;
+use pair::wire::Code;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::RunId;
@@ -90,6 +91,9 @@ pub async fn remove(server: &Server, client: &Client, run: &RunId, removed: &Ato
     let mut folders = vec![(run.folder(), 0)];
     let mut emptied = Vec::new();
     while let Some((folder, depth)) = folders.pop() {
+        if !is_there_as_a_folder(server, client, &folder).await? {
+            continue;
+        }
         let entries = match server.list(client, &folder).await {
             Ok(entries) => entries,
             Err(trouble) if trouble.is_missing() => continue,
@@ -108,11 +112,26 @@ pub async fn remove(server: &Server, client: &Client, run: &RunId, removed: &Ato
     }
     for folder in emptied.iter().rev() {
         match server.patiently(client.rmdir(folder.as_bytes())).await {
-            Err(trouble) if !trouble.is_missing() => return Err(trouble),
+            Err(trouble) if !trouble.is_missing() || is_there_as_a_folder(server, client, folder).await? => {
+                return Err(trouble);
+            }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a folder is there. Something else under its name, a link above all, leads to what is none of ours.
+async fn is_there_as_a_folder(server: &Server, client: &Client, folder: &str) -> Result<bool, Trouble> {
+    match server.patiently(client.lstat(folder.as_bytes())).await {
+        Ok(attrs) if attrs.mode.is_some_and(|mode| mode & KIND_BITS == KIND_FOLDER) => Ok(true),
+        Ok(_) => {
+            let message = format!("{folder} is no folder, but a link or something else: nothing behind it is removed");
+            Err(Trouble::Answer { code: Code::Failure, message })
+        }
+        Err(trouble) if trouble.is_missing() => Ok(false),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 async fn remove_all(server: &Server, client: &Client, paths: Vec<Vec<u8>>, removed: &AtomicU64) -> Result<(), Trouble> {

@@ -82,26 +82,32 @@ impl Chance {
 impl Load {
     /// Uploads what a run without uploads is to work with.
     pub async fn prepare(self: &Arc<Load>, enough: &CancellationToken) {
-        self.stretch(Mix::default(), None, enough).await;
+        self.bounded(Mix::default(), None, self.plan.load_max, enough).await;
     }
 
     /// Loads the target until all is done, the time is over, or `enough` is said.
     pub async fn run(self: &Arc<Load>, enough: &CancellationToken) {
         let mix = self.plan.mix;
         let operations = (mix.upload == 0 && self.plan.duration.is_none()).then_some(self.plan.files);
-        match self.plan.duration {
-            None => self.stretch(mix, operations, enough).await,
-            Some(duration) => {
-                let enough = enough.child_token();
-                let end = enough.clone();
-                let clock = tokio::spawn(async move {
-                    tokio::time::sleep(duration).await;
-                    end.cancel();
-                });
-                self.stretch(mix, operations, &enough).await;
-                clock.abort();
-            }
-        }
+        let longest = self.plan.duration.unwrap_or(self.plan.load_max);
+        self.bounded(mix, operations, longest, enough).await;
+    }
+
+    async fn bounded(
+        self: &Arc<Load>,
+        mix: Mix,
+        operations: Option<u64>,
+        longest: Duration,
+        enough: &CancellationToken,
+    ) {
+        let enough = enough.child_token();
+        let end = enough.clone();
+        let clock = tokio::spawn(async move {
+            tokio::time::sleep(longest).await;
+            end.cancel();
+        });
+        self.stretch(mix, operations, &enough).await;
+        clock.abort();
     }
 
     async fn stretch(self: &Arc<Load>, mix: Mix, operations: Option<u64>, enough: &CancellationToken) {

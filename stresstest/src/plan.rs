@@ -188,6 +188,8 @@ pub struct Plan {
     pub mix: Mix,
     /// When the load ends although there are files left.
     pub duration: Option<Duration>,
+    /// After which time the load ends in any case.
+    pub load_max: Duration,
     /// Over which time the clients begin.
     pub ramp: Duration,
     /// What is looked at after the load.

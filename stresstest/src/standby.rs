@@ -2,7 +2,7 @@
 //!
 //! An arrival is seen by listing the folders in which something is missing. It is known as exactly as the time between two looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use pair::client::{Client, Name};
 use tokio_util::sync::CancellationToken;
 
 use crate::content::Contents;
-use crate::files::{FOLDER_FILES, Files, parse_name};
+use crate::files::{FOLDER_FILES, Files, name, parse_name};
 use crate::inspection::{Findings, Inspection};
-use crate::report::{Arrivals, FaultKind};
+use crate::report::{Arrivals, FaultKind, Finding};
 use crate::server::Server;
 use crate::tally::{Tally, Times};
 
@@ -178,12 +178,27 @@ impl Standby {
             found.retain(|_, findings| !findings.is_empty());
             self.right.store(inspection.right(), Ordering::Relaxed);
             if found.is_empty() || late.is_cancelled() || abandoned.is_cancelled() {
-                return found.into_values().flatten().map(as_seen_from_standby).collect();
+                let wrong = found.into_values().flatten().map(as_seen_from_standby).collect();
+                return if abandoned.is_cancelled() { wrong } else { self.with_late(wrong) };
             }
             pause(READ_AGAIN_EVERY, late).await;
             let again = inspection.look(found.keys().copied().collect::<Vec<_>>(), abandoned).await;
             found.extend(again);
         }
+    }
+
+    /// Adds the files that are right by now and were not seen in time.
+    fn with_late(&self, mut found: Findings) -> Findings {
+        let named: BTreeSet<String> = found.iter().map(|(name, _)| name.clone()).collect();
+        for (number, _) in self.files.acknowledged_after(0) {
+            let name = name(number, 0);
+            if self.arrived_us(number).is_none() && !named.contains(&name) {
+                let (file, server) = (self.files.path(number, 0), self.name().to_owned());
+                let detail = "it is there now, and did not arrive in time".to_owned();
+                found.push((name, Finding { file, server, kind: FaultKind::NotOnStandby, detail }));
+            }
+        }
+        found
     }
 
     /// All of it, in figures.

@@ -6,7 +6,6 @@
 //! `web` crate, in front of every page here. Nothing from a browser is used as a path or as an address: targets are found by their
 //! configured names, runs by names of a fixed form.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +44,6 @@ pub const HOME: &str = "/stress/";
 const SESSION_AGE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Browsers that are told of a run as it goes, at a time.
 const WATCHERS_MAX: usize = 64;
-/// How long an answer may take once the program is to end.
-const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 const ASSETS: [Asset; 4] = [
     Asset::style("base.css", BASE_STYLE),
@@ -69,7 +66,7 @@ pub(crate) struct Site {
 /// Serves the page until `shutdown`.
 ///
 /// # Errors
-/// Where the settings are wrong, or the listener fails.
+/// Where the settings are wrong.
 pub async fn serve(
     listener: TcpListener,
     config: &Config,
@@ -78,18 +75,8 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let doorkeeper = doorkeeper(config, &runner)?;
     let routes = router(config, runner, Box::new(doorkeeper), shutdown.clone())?;
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let late = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(ANSWER_TIME).await;
-        Ok(())
-    };
-    tokio::select! {
-        served = serving.into_future() => Ok(served?),
-        // Somebody has sent half a request and nothing more.
-        late = late => late,
-    }
+    web::serve(listener, routes, shutdown).await;
+    Ok(())
 }
 
 /// All pages behind their door.

@@ -158,6 +158,37 @@ fn what_a_killed_run_has_left_is_removed_by_the_next_one_or_on_request() {
     assert!(run_folders(&machine).is_empty());
 }
 
+/// Whoever else uses the account may put a link where the run's folder was.
+#[test]
+fn what_a_link_leads_to_is_not_removed() {
+    let (machine, tester) = (Machine::master().start(), Tester::new());
+    let mut command = tester.command("run", &machine);
+    command.args(["--files", "20", "--size", "1KiB", "--keep"]);
+    let (status, text) = run(&mut command);
+    assert!(status.success(), "{text}");
+    let folder = run_folders(&machine).remove(0);
+    let precious = folder.with_file_name("precious");
+    std::fs::rename(&folder, &precious).unwrap();
+    std::os::unix::fs::symlink("precious", &folder).unwrap();
+    let (status, text) = run(tester.command("clean", &machine).arg("--kept"));
+    assert!(!status.success() && text.contains("nothing behind it is removed"), "{text}");
+    assert!(file(&precious, 3).exists());
+}
+
+/// A server that hangs at the end of the time must not look well.
+#[test]
+fn what_is_not_answered_when_the_load_ends_is_no_success() {
+    let (machine, tester) = (Machine::master().start(), Tester::new());
+    let mut command = tester.command("run", &machine);
+    command.args(["--files", "90000", "--size", "1KiB", "--duration", "3s"]);
+    let load = Program::start(&mut command);
+    eventually("some files are there", || run_folders(&machine).iter().any(|folder| file(folder, 30).exists()));
+    machine.program().signal(rustix::process::Signal::STOP);
+    eventually("the load has ended", || load.lines().iter().any(|line| line.contains("reading every file back")));
+    machine.program().signal(rustix::process::Signal::CONT);
+    eventually("it says so", || load.lines().iter().any(|line| line.contains("not answered when the load ended")));
+}
+
 #[test]
 fn a_signal_ends_the_load_and_what_was_made_is_looked_at_and_removed() {
     let (machine, tester) = (Machine::master().start(), Tester::new());

@@ -111,13 +111,19 @@ fn an_admin_runs_a_load_through_the_page_and_reads_that_nothing_was_lost() {
             USER.0
         )
     };
-    let mistake = browser.post("/stress/start", &form("wrong"));
+    let mut mistake = browser.post("/stress/start", &form("wrong"));
+    within(Duration::from_secs(60), "the password is looked at", || {
+        mistake = browser.post("/stress/start", &form("wrong"));
+        mistake.text.contains("does not accept this account")
+    });
     assert!(mistake.status == 422 && mistake.text.contains("id=\"password-mistake\""), "{}", mistake.text);
     assert!(mistake.text.contains("value=\"60\"") && !mistake.text.contains("wrong\""), "what was typed stays");
 
-    let started = browser.post("/stress/start", &form(USER.1));
-    let page = started.header("location").to_owned();
-    assert!(page.starts_with("/stress/runs/"), "{}", started.text);
+    let mut page = String::new();
+    within(Duration::from_secs(60), "the run begins", || {
+        page = browser.post("/stress/start", &form(USER.1)).header("location").to_owned();
+        page.starts_with("/stress/runs/")
+    });
     let events = browser.get("/stress/events");
     assert_eq!(events.header("content-type"), "text/event-stream");
     for part in ["event: live", "class=\"steps\"", "<svg", "event: over"] {

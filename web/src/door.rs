@@ -100,6 +100,14 @@ impl Door {
             .layer(from_fn_with_state(self.clone(), introduce))
     }
 
+    /// Counts a try of an account's password that a page passes on.
+    ///
+    /// # Errors
+    /// How long to wait before the next, where this one is too many.
+    pub fn count_try(&self, caller: &Caller) -> Result<(), Duration> {
+        self.attempts.count(caller.address)
+    }
+
     /// Whether a session still holds; for answers that last.
     pub fn is_open(&self, session: &Session) -> bool {
         self.sessions.is_open(session)

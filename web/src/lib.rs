@@ -1,11 +1,13 @@
 //! What the web pages of the pair share: who is let in, and the rules that browsers are held to.
 //!
-//! In the order a request meets them: `caller` says where it comes from, `headers` and the limits of `door` hold for every answer,
+//! In the order a request meets them: `serve` takes its connection, `caller` says where it comes from, `headers` and the limits of `door` hold for every answer,
 //! `door` lets in who has a session and checks that a form was really sent from one of our pages, `login` is the page for those
 //! who have none, and a `doorkeeper` decides about a name and a password. A program brings its pages and a doorkeeper; [`Door::house`]
 //! puts the rest around them. Nothing here touches a disk, and no password is kept.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod serve;
 
 mod caller;
 mod headers;
@@ -26,6 +28,7 @@ pub use caller::Caller;
 pub use door::{Door, FORM_BYTES_MAX, Settings};
 pub use doorkeeper::{Admission, Doorkeeper, Password, Refusal};
 pub use headers::CONTENT_SECURITY_POLICY;
+pub use serve::serve;
 pub use sessions::{Session, Sessions};
 pub use sftp::{Connect, Gate, SftpDoorkeeper};
 pub use token::Token;

@@ -1,6 +1,7 @@
 //! A doorkeeper that believes an SFTP server of the pair: who logs in there and is an administrator there may come in.
 //!
-//! So no web page holds hashes, and an account that was removed or disabled gets in nowhere from that moment on. Several servers are asked
+//! So no web page holds hashes, and an account that was removed or disabled gets in nowhere any more; a session that it has goes on until
+//! its end. Several servers are asked
 //! one after the other, until one answers.
 
 use std::sync::Arc;

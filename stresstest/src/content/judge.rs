@@ -202,6 +202,6 @@ impl<'a> Judge<'a> {
             return None;
         }
         let others = (0..self.contents.files()).filter(|number| *number != self.number);
-        others.into_iter().find(|number| self.contents.size(*number) == bytes && self.contents.tiny(*number) == found)
+        others.filter(|number| self.contents.size(*number) == bytes).find(|number| self.contents.may_be(*number, found))
     }
 }

@@ -16,6 +16,7 @@ pub fn plan(sizes: &str, files: u64, seed: u64) -> Plan {
         in_flight: 1,
         mix: Mix::default(),
         duration: None,
+        load_max: std::time::Duration::from_secs(3600),
         ramp: std::time::Duration::ZERO,
         verify: Verify::Target,
         seed,

@@ -16,6 +16,8 @@ impl Course {
         let load_s = outcome.load.as_secs_f64();
         let per_s = |amount: u64| if load_s > 0.0 { amount as f64 / load_s } else { 0.0 };
         let acknowledged = self.files.acknowledged();
+        // Without a share for uploads they were all made before the load.
+        let uploads = |amount: u64| if self.plan.mix.upload == 0 { 0.0 } else { per_s(amount) };
         let totals = Totals {
             load_s,
             run_s: self.tally.elapsed().as_secs_f64(),
@@ -23,8 +25,8 @@ impl Course {
             acknowledged,
             bytes_up: progress.bytes_up,
             bytes_down: progress.bytes_down,
-            files_per_s: per_s(acknowledged),
-            up_bytes_per_s: per_s(progress.bytes_up),
+            files_per_s: uploads(acknowledged),
+            up_bytes_per_s: uploads(progress.bytes_up),
             down_bytes_per_s: per_s(progress.bytes_down),
             right: outcome.right,
             verify_s: outcome.verify.as_secs_f64(),

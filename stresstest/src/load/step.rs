@@ -23,28 +23,38 @@ impl Load {
     pub(super) async fn step(&self, client: &Client, chance: &mut Chance, stretch: &Stretch) -> Result<(), Trouble> {
         let operation = self.choose(chance, stretch);
         let began = Instant::now();
+        let mut unanswered = Unanswered { load: self, operation, is_over: false };
         let outcome = match operation {
             Operation::Download => match self.files.claim_to_read(chance.next()) {
                 Some(claim) if stretch.take() => self.download(client, claim).await,
-                claim => return self.nothing_to_do(claim, stretch).await,
+                claim => {
+                    unanswered.is_over = true;
+                    return self.nothing_to_do(claim, stretch).await;
+                }
             },
             Operation::Rename => match self.files.claim_to_rename(chance.next()) {
                 Some(claim) if stretch.take() => self.rename(client, claim).await,
                 claim => {
+                    unanswered.is_over = true;
                     claim.into_iter().for_each(|claim| self.files.renamed(claim, Renamed::Refused));
                     return self.nothing_to_do(None, stretch).await;
                 }
             },
             Operation::List if stretch.take() => self.list(client, chance).await,
-            Operation::List => return Ok(()),
+            Operation::List => {
+                unanswered.is_over = true;
+                return Ok(());
+            }
             _ => match self.files.begin() {
                 Some(number) => self.upload(client, number, began).await,
                 None => {
+                    unanswered.is_over = true;
                     stretch.is_over.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
             },
         };
+        unanswered.is_over = true;
         match &outcome {
             Ok(()) => self.tally.done(operation, began.elapsed()),
             Err(trouble) => self.tally.failed(operation, trouble.kind()),
@@ -186,6 +196,22 @@ impl Load {
             Err(_) => Renamed::Refused,
         };
         renamed
+    }
+}
+
+/// An operation under way. Where the load ends and its last moments pass without an answer, that is counted as a failure: a server
+/// that has stopped answering must not look well.
+struct Unanswered<'a> {
+    load: &'a Load,
+    operation: Operation,
+    is_over: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.load.tally.failed(self.operation, "not answered when the load ended".to_owned());
+        }
     }
 }
 

@@ -129,6 +129,7 @@ impl Wish {
             in_flight: in_flight? as usize,
             mix: mix?,
             duration: duration?,
+            load_max: config.limits.duration.get(),
             ramp: ramp?.unwrap_or_default(),
             verify: verify?,
             seed: seed?,

@@ -12,6 +12,7 @@ pub fn report() -> Report {
         files_per_s: 158.2,
         up_bytes_per_s: 42_700_000.0,
         right: 10_000,
+        is_clean: true,
         ..Totals::default()
     };
     Report {

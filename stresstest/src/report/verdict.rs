@@ -27,12 +27,21 @@ impl Verdict {
         }
         let faults: u64 = report.faults_by_kind.values().sum();
         let is_looked_at = *ending != Ending::Abandoned && report.plan.verify != "nothing";
-        let safe = faults == 0 && is_looked_at && report.totals.acknowledged > 0;
+        let unseen = if is_looked_at { unseen(report) } else { 0 };
+        let safe = faults == 0 && is_looked_at && unseen == 0 && report.totals.acknowledged > 0;
         let stopped = if *ending == Ending::Complete { "" } else { "Stopped by hand. " };
         let (ok, sentence) = if faults > 0 {
             (false, faulty(report, faults))
         } else if report.totals.acknowledged == 0 {
             (false, format!("No file was uploaded: {}.", errors(report)))
+        } else if unseen > 0 {
+            (
+                false,
+                format!(
+                    "NOT SAFE: {} files could not be looked at, and nothing else is known of them",
+                    HumanCount(unseen)
+                ),
+            )
         } else if !report.errors.is_empty() {
             let safe = if is_looked_at { "Nothing that was acknowledged is lost or wrong" } else { NOT_LOOKED_AT };
             (false, format!("{safe}, but operations failed: {}. {}.", errors(report), speed(report)))
@@ -41,8 +50,20 @@ impl Verdict {
         } else {
             (true, format!("{}. Every one was read back and is right{}.", speed(report), arrivals(report)))
         };
-        Verdict { ok, safe, sentence: format!("{stopped}{sentence}") }
+        let left = if report.totals.is_clean || report.notes.iter().any(|note| note.starts_with("The files stay in ")) {
+            ""
+        } else {
+            " Not everything could be removed again."
+        };
+        Verdict { ok, safe, sentence: format!("{stopped}{sentence}{left}") }
     }
+}
+
+/// Files that were found neither right nor wrong, on the server where these are the most. There should be none.
+fn unseen(report: &Report) -> u64 {
+    let Report { totals, arrivals, .. } = report;
+    let on_standbys = arrivals.values().map(|arrivals| arrivals.expected.saturating_sub(arrivals.right));
+    totals.acknowledged.saturating_sub(totals.right).max(on_standbys.max().unwrap_or(0))
 }
 
 const NOT_LOOKED_AT: &str = "Whether the files are right was not looked at";
@@ -77,6 +98,11 @@ fn errors(report: &Report) -> String {
 
 fn speed(report: &Report) -> String {
     let totals = &report.totals;
+    if totals.files_per_s == 0.0 {
+        let operations = totals.done.iter().filter(|(kind, _)| !matches!(kind, Operation::Upload | Operation::Connect));
+        let done: u64 = operations.map(|(_, counts)| counts.ok).sum();
+        return format!("{} operations were done in {}", HumanCount(done), time(totals.load_s * 1000.0));
+    }
     let upload = report.latencies.get(&Operation::Upload).copied().unwrap_or_default();
     format!(
         "{} files ({}) were uploaded in {}: {} files/s, {}/s; half of them took {}, 99 of 100 no longer than {}",
@@ -145,8 +171,9 @@ mod tests {
         let mut good = report();
         let upload = Latency { count: 10_000, p50_ms: 12.4, p99_ms: 120.0, ..Latency::default() };
         good.latencies.insert(Operation::Upload, upload);
-        let arrival = Latency { count: 10_000, p50_ms: 200.0, max_ms: 1100.0, ..Latency::default() };
-        good.arrivals.insert("standby".into(), Arrivals { latency: arrival, ..Arrivals::default() });
+        let latency = Latency { count: 10_000, p50_ms: 200.0, max_ms: 1100.0, ..Latency::default() };
+        let arrivals = Arrivals { expected: 10_000, right: 10_000, latency, ..Arrivals::default() };
+        good.arrivals.insert("standby".into(), arrivals);
         let parts = [
             "10,000 files",
             "158 files/s",
@@ -175,6 +202,19 @@ mod tests {
         });
         let parts = ["NOT SAFE", "1 is lost and 2 are corrupted", "/stress-x/0000/00000007 on master: it is not there"];
         says(&bad, &Ending::Complete, false, false, &parts);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_not_taken_for_right() {
+        let mut blind = report();
+        blind.totals.right = 9_990;
+        says(&blind, &Ending::Complete, false, false, &["NOT SAFE: 10 files could not be looked at"]);
+        let mut far = report();
+        far.arrivals.insert("b".into(), Arrivals { expected: 10_000, right: 9_999, ..Arrivals::default() });
+        says(&far, &Ending::Complete, false, false, &["NOT SAFE: 1 files could not be looked at"]);
+        let mut left = report();
+        left.totals.is_clean = false;
+        says(&left, &Ending::Complete, true, true, &["Not everything could be removed again."]);
     }
 
     #[test]

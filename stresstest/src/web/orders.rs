@@ -1,5 +1,7 @@
 //! What a person orders by a form: start, stop, clean up. The door has checked the form's token before.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -12,6 +14,7 @@ use super::form::{Mistakes, Typed};
 use super::overview::{self, Notice};
 use super::{HOME, Site};
 use crate::plan::{Plan, Target};
+use crate::runner::Busy;
 
 /// Starts a run and shows it, or shows the form again with what is wrong.
 pub async fn start(
@@ -30,7 +33,7 @@ pub async fn start(
         });
     }
     let started = match checked {
-        Ok(plan) => begin(&site, plan, &password).await,
+        Ok(plan) => begin(&site, &caller, plan, &password).await,
         Err(mistakes) => Err(mistakes),
     };
     match started {
@@ -44,8 +47,17 @@ pub async fn start(
     }
 }
 
+fn too_often(wait: Duration) -> String {
+    format!("Too many passwords were tried here. Please wait {} s and try again.", wait.as_secs() + 1)
+}
+
 /// Tries the login first, so that a wrong password is said beside its field and not as the end of a run.
-async fn begin(site: &Site, plan: Plan, password: &Password) -> Result<String, Mistakes> {
+async fn begin(site: &Site, caller: &Caller, plan: Plan, password: &Password) -> Result<String, Mistakes> {
+    let under_way = site.runner.watch().borrow().clone();
+    if let Some(run) = under_way.run.clone().filter(|_| under_way.is_running()) {
+        return Err(Mistakes::one("run", Busy { run }.to_string()));
+    }
+    site.door.count_try(caller).map_err(|wait| Mistakes::one("password", too_often(wait)))?;
     let login = Login::with_password(plan.account.clone(), password.as_str());
     site.runner.connect(&plan.target, login.clone()).await.map_err(|error| match error {
         ConnectError::Refused => {
@@ -66,9 +78,14 @@ pub async fn stop(State(site): State<Site>, session: Extension<Session>) -> Resp
 }
 
 /// Removes what earlier runs have left at a server.
-pub async fn clean(State(site): State<Site>, session: Extension<Session>, form: Bytes) -> Response {
+pub async fn clean(
+    State(site): State<Site>,
+    session: Extension<Session>,
+    caller: Extension<Caller>,
+    form: Bytes,
+) -> Response {
     let (typed, password) = Typed::read(&form);
-    let (status, notice) = match remove(&site, &typed, &password).await {
+    let (status, notice) = match remove(&site, &caller, &typed, &password).await {
         Ok(sentence) => (StatusCode::OK, Notice { good: true, sentence }),
         Err(sentence) => (StatusCode::UNPROCESSABLE_ENTITY, Notice { good: false, sentence }),
     };
@@ -76,13 +93,14 @@ pub async fn clean(State(site): State<Site>, session: Extension<Session>, form: 
     overview::answer(&site, &session, status, form, Mistakes::default(), Some(notice)).await
 }
 
-async fn remove(site: &Site, typed: &Typed, password: &Password) -> Result<String, String> {
+async fn remove(site: &Site, caller: &Caller, typed: &Typed, password: &Password) -> Result<String, String> {
     if site.runner.watch().borrow().is_running() {
         return Err("A run is under way: clean up when it is over.".to_owned());
     }
     let known = site.config.targets().map_err(|error| error.to_string())?;
     let target: Option<&Target> = known.iter().find(|target| target.name == typed.target);
     let target = target.ok_or("Choose one of the configured targets.")?;
+    site.door.count_try(caller).map_err(too_often)?;
     let login = Login::with_password(typed.account.clone(), password.as_str());
     let removed = site.runner.clean(target, login, typed.keep).await;
     let files = removed.map_err(|error| format!("Nothing more could be removed at {}: {error:#}.", target.name))?;

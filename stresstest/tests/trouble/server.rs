@@ -289,10 +289,16 @@ impl Talk {
                 }
                 if does == HangUpAfterRename { Reply::End } else { ok }
             }
-            kind::STAT | kind::LSTAT => match volume.shown(&does).get(&text()) {
-                Some(content) => Reply::Attrs(Attrs { size: Some(content.len() as u64), ..Attrs::default() }),
-                None => missing,
-            },
+            kind::STAT | kind::LSTAT => {
+                let path = text();
+                match volume.shown(&does).get(&path) {
+                    Some(content) => Reply::Attrs(Attrs { size: Some(content.len() as u64), ..Attrs::default() }),
+                    None if volume.folders.contains(&path) => {
+                        Reply::Attrs(Attrs { mode: Some(0o040_750), ..Attrs::default() })
+                    }
+                    None => missing,
+                }
+            }
             kind::EXTENDED => {
                 let room: u64 = if let Room(bytes) = does { bytes } else { 1 << 40 };
                 let fields = [1, 1, room, room, room, 0, 0, 0, 0, 0, 255];
