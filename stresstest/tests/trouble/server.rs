@@ -289,16 +289,7 @@ impl Talk {
                 }
                 if does == HangUpAfterRename { Reply::End } else { ok }
             }
-            kind::STAT | kind::LSTAT => {
-                let path = text();
-                match volume.shown(&does).get(&path) {
-                    Some(content) => Reply::Attrs(Attrs { size: Some(content.len() as u64), ..Attrs::default() }),
-                    None if volume.folders.contains(&path) => {
-                        Reply::Attrs(Attrs { mode: Some(0o040_750), ..Attrs::default() })
-                    }
-                    None => missing,
-                }
-            }
+            kind::STAT | kind::LSTAT => volume.attributes(&does, &text()).map_or(missing, Reply::Attrs),
             kind::EXTENDED => {
                 let room: u64 = if let Room(bytes) = does { bytes } else { 1 << 40 };
                 let fields = [1, 1, room, room, room, 0, 0, 0, 0, 0, 255];
@@ -355,6 +346,13 @@ impl Talk {
 }
 
 impl Volume {
+    /// What is told of a file or a folder.
+    fn attributes(&self, does: &Mischief, path: &str) -> Option<Attrs> {
+        let of_file = |content: &Vec<u8>| Attrs { size: Some(content.len() as u64), ..Attrs::default() };
+        let of_folder = || Attrs { mode: Some(0o040_750), ..Attrs::default() };
+        self.shown(does).get(path).map(of_file).or_else(|| self.folders.contains(path).then(of_folder))
+    }
+
     /// What is there after CLOSE.
     fn publish(&mut self, does: &Mischief, path: String, mut content: Vec<u8>) -> Reply {
         let number = number_of(&path).unwrap_or(u64::MAX);
