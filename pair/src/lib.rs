@@ -10,6 +10,7 @@ pub mod exit;
 pub mod config;
 pub mod health;
 pub mod logging;
+pub mod program;
 pub mod shutdown;
 pub mod units;
 

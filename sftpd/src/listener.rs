@@ -373,14 +373,13 @@ impl Watch<'_> {
                     (of.admin, of.read_only, of.upload_only, of.permissions.clone(), of.home.clone(), of.upload)
                 };
                 let is_trusted = |by: KeyData| accounts.trusted_ca.iter().any(|known| *known.key_data() == by);
-                now.admits(self.connection.peer.ip(), jiff::Timestamp::now())
+                let at = jiff::Timestamp::now();
+                let may_use = |algorithm: &str| now.has_exception_for(algorithm, at);
+                now.admits(self.connection.peer.ip(), at)
                     && rights(now) == rights(&account)
                     && self.connection.authority().is_none_or(is_trusted)
                     && self.quota(accounts) == quota
-                    && self.connection.chosen().is_some_and(|old| {
-                        let now_s = jiff::Timestamp::now();
-                        old.needed.iter().all(|algorithm| now.has_exception_for(algorithm, now_s))
-                    })
+                    && self.connection.chosen().is_some_and(|old| old.needed.iter().all(|name| may_use(name)))
             }),
             Some(Identity::Peer) | None => true,
         }

@@ -32,11 +32,9 @@ pub enum Refusal {
 /// # Errors
 /// Nothing was said, or something else than a header.
 pub async fn client(stream: &mut (impl AsyncRead + Unpin), proxy: SocketAddr) -> Result<SocketAddr, Refusal> {
-    match tokio::time::timeout(HEADER_TIMEOUT, read(stream)).await {
-        Ok(Ok(header)) => source(&header, proxy).map_err(|reason| sentence(proxy, &reason)),
-        Ok(Err(refusal)) => Err(refusal.unwrap_or_else(|| sentence(proxy, "it ended inside its header"))),
-        Err(_) => Err(sentence(proxy, "it said nothing for a while")),
-    }
+    let header = tokio::time::timeout(HEADER_TIMEOUT, read(stream, proxy)).await;
+    let header = header.map_err(|_| sentence(proxy, "it said nothing for a while"))??;
+    source(&header, proxy).map_err(|reason| sentence(proxy, &reason))
 }
 
 /// Whether somebody's first words are a header of either version.
@@ -52,26 +50,27 @@ fn sentence(proxy: SocketAddr, reason: &str) -> Refusal {
     ))
 }
 
-/// The bytes of a header; no refusal of its own where the connection ends inside it.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Option<Refusal>> {
+/// The bytes of a header, or as many as show that it is none.
+async fn read(stream: &mut (impl AsyncRead + Unpin), proxy: SocketAddr) -> Result<Vec<u8>, Refusal> {
+    let cut = |_| sentence(proxy, "it ended inside its header");
     let mut header = vec![0; FIXED_BYTES];
-    let first = stream.read(&mut header).await.map_err(|_| Some(Refusal::Silent))?;
+    let first = stream.read(&mut header).await.map_err(|_| Refusal::Silent)?;
     if first == 0 {
-        return Err(Some(Refusal::Silent));
+        return Err(Refusal::Silent);
     }
     let begin = header.get(..first).unwrap_or_default();
     // Looked at early: a client's greeting may be shorter than a header, and the rest would be waited for in vain.
     if !ppp::v2::PROTOCOL_PREFIX.iter().zip(begin).all(|(expected, byte)| expected == byte) {
         return Ok(begin.to_vec());
     }
-    stream.read_exact(header.get_mut(first..).unwrap_or_default()).await.map_err(|_| None)?;
+    stream.read_exact(header.get_mut(first..).unwrap_or_default()).await.map_err(cut)?;
     let length = match header.get(FIXED_BYTES - 2..) {
         Some([high, low]) => usize::from(u16::from_be_bytes([*high, *low])),
         _ => 0,
     };
     if length <= REST_BYTES_MAX {
         header.resize(FIXED_BYTES + length, 0);
-        stream.read_exact(header.get_mut(FIXED_BYTES..).unwrap_or_default()).await.map_err(|_| None)?;
+        stream.read_exact(header.get_mut(FIXED_BYTES..).unwrap_or_default()).await.map_err(cut)?;
     }
     Ok(header)
 }

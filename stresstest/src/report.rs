@@ -83,6 +83,9 @@ pub struct Asked {
     pub verify: String,
     /// Where sizes and contents came from.
     pub seed: u64,
+    /// Whether the files were to stay.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 impl From<&Plan> for Asked {
@@ -101,6 +104,7 @@ impl From<&Plan> for Asked {
             ramp_s: plan.ramp.as_secs_f64(),
             verify: plan.verify.to_string(),
             seed: plan.seed,
+            keep: plan.keep,
         }
     }
 }

@@ -103,9 +103,13 @@ impl Door {
     /// Counts a try of an account's password that a page passes on.
     ///
     /// # Errors
-    /// How long to wait before the next, where this one is too many.
-    pub fn count_try(&self, caller: &Caller) -> Result<(), Duration> {
-        self.attempts.count(caller.address)
+    /// Where this one is too many: the sentence that says how long to wait before the next.
+    pub fn count_try(&self, caller: &Caller) -> Result<(), String> {
+        self.attempts.count(caller.address).map_err(|wait| {
+            let wait_s = wait.as_secs() + 1;
+            tracing::warn!(address = %caller.address, wait_s, "too many tries to log in");
+            format!("Too many tries. Please wait {wait_s} s and try again.")
+        })
     }
 
     /// Whether a session still holds; for answers that last.

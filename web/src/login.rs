@@ -4,7 +4,6 @@
 //! name is shown again after a mistake, a password never. The doorkeeper is asked only while the limits of tries allow it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{Extension, Request, State};
@@ -100,7 +99,7 @@ async fn admit(
     name: &str,
     password: &Password,
 ) -> Result<Response, (StatusCode, String)> {
-    door.attempts.count(caller.address).map_err(|wait| too_often(caller, wait))?;
+    door.count_try(caller).map_err(|sentence| (StatusCode::TOO_MANY_REQUESTS, sentence))?;
     let failed = |text: &str| (StatusCode::INTERNAL_SERVER_ERROR, text.to_owned());
     // It is never closed.
     let _place = door.checks.acquire().await.map_err(|_| failed("The program is about to end."))?;
@@ -116,12 +115,6 @@ async fn admit(
     let cookies =
         [door.cookie(door.settings.cookie, &id.hex(), caller.https), door.no_cookie(&form_cookie(door), caller.https)];
     Ok(with_cookies(Redirect::to(door.settings.home).into_response(), cookies))
-}
-
-fn too_often(caller: &Caller, wait: Duration) -> (StatusCode, String) {
-    let wait_s = wait.as_secs() + 1;
-    tracing::warn!(address = %caller.address, wait_s, "too many tries to log in");
-    (StatusCode::TOO_MANY_REQUESTS, format!("Too many tries. Please wait {wait_s} s and try again."))
 }
 
 fn in_words(refusal: Refusal) -> (StatusCode, String) {

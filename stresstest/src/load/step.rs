@@ -23,43 +23,41 @@ impl Load {
     pub(super) async fn step(&self, client: &Client, chance: &mut Chance, stretch: &Stretch) -> Result<(), Trouble> {
         let operation = self.choose(chance, stretch);
         let began = Instant::now();
-        let mut unanswered = Unanswered { load: self, operation, is_over: false };
         let outcome = match operation {
             Operation::Download => match self.files.claim_to_read(chance.next()) {
-                Some(claim) if stretch.take() => self.download(client, claim).await,
-                claim => {
-                    unanswered.is_over = true;
-                    return self.nothing_to_do(claim, stretch).await;
-                }
+                Some(claim) if stretch.take() => self.asked(operation, self.download(client, claim)).await,
+                claim => return self.nothing_to_do(claim, stretch).await,
             },
             Operation::Rename => match self.files.claim_to_rename(chance.next()) {
-                Some(claim) if stretch.take() => self.rename(client, claim).await,
+                Some(claim) if stretch.take() => self.asked(operation, self.rename(client, claim)).await,
                 claim => {
-                    unanswered.is_over = true;
                     claim.into_iter().for_each(|claim| self.files.renamed(claim, Renamed::Refused));
                     return self.nothing_to_do(None, stretch).await;
                 }
             },
-            Operation::List if stretch.take() => self.list(client, chance).await,
-            Operation::List => {
-                unanswered.is_over = true;
-                return Ok(());
-            }
+            Operation::List if stretch.take() => self.asked(operation, self.list(client, chance)).await,
+            Operation::List => return Ok(()),
             _ => match self.files.begin() {
-                Some(number) => self.upload(client, number, began).await,
+                Some(number) => self.asked(operation, self.upload(client, number, began)).await,
                 None => {
-                    unanswered.is_over = true;
                     stretch.is_over.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
             },
         };
-        unanswered.is_over = true;
         match &outcome {
             Ok(()) => self.tally.done(operation, began.elapsed()),
             Err(trouble) => self.tally.failed(operation, trouble.kind()),
         }
         outcome
+    }
+
+    /// Asks the server for something. Where the load ends before the answer, that counts as a failure.
+    async fn asked<T>(&self, operation: Operation, question: impl Future<Output = T>) -> T {
+        let mut unanswered = Unanswered { load: self, operation, is_over: false };
+        let answer = question.await;
+        unanswered.is_over = true;
+        answer
     }
 
     /// What comes next. As long as there is no file to work with, that is an upload where there are any.

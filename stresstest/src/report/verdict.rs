@@ -50,11 +50,8 @@ impl Verdict {
         } else {
             (true, format!("{}. Every one was read back and is right{}.", speed(report), arrivals(report)))
         };
-        let left = if report.totals.is_clean || report.notes.iter().any(|note| note.starts_with("The files stay in ")) {
-            ""
-        } else {
-            " Not everything could be removed again."
-        };
+        let is_left = !report.totals.is_clean && !report.plan.keep;
+        let left = if is_left { " Not everything could be removed again." } else { "" };
         Verdict { ok, safe, sentence: format!("{stopped}{sentence}{left}") }
     }
 }

@@ -1,7 +1,5 @@
 //! What a person orders by a form: start, stop, clean up. The door has checked the form's token before.
 
-use std::time::Duration;
-
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -47,17 +45,13 @@ pub async fn start(
     }
 }
 
-fn too_often(wait: Duration) -> String {
-    format!("Too many passwords were tried here. Please wait {} s and try again.", wait.as_secs() + 1)
-}
-
 /// Tries the login first, so that a wrong password is said beside its field and not as the end of a run.
 async fn begin(site: &Site, caller: &Caller, plan: Plan, password: &Password) -> Result<String, Mistakes> {
     let under_way = site.runner.watch().borrow().clone();
     if let Some(run) = under_way.run.clone().filter(|_| under_way.is_running()) {
         return Err(Mistakes::one("run", Busy { run }.to_string()));
     }
-    site.door.count_try(caller).map_err(|wait| Mistakes::one("password", too_often(wait)))?;
+    site.door.count_try(caller).map_err(|sentence| Mistakes::one("password", sentence))?;
     let login = Login::with_password(plan.account.clone(), password.as_str());
     site.runner.connect(&plan.target, login.clone()).await.map_err(|error| match error {
         ConnectError::Refused => {
@@ -100,7 +94,7 @@ async fn remove(site: &Site, caller: &Caller, typed: &Typed, password: &Password
     let known = site.config.targets().map_err(|error| error.to_string())?;
     let target: Option<&Target> = known.iter().find(|target| target.name == typed.target);
     let target = target.ok_or("Choose one of the configured targets.")?;
-    site.door.count_try(caller).map_err(too_often)?;
+    site.door.count_try(caller)?;
     let login = Login::with_password(typed.account.clone(), password.as_str());
     let removed = site.runner.clean(target, login, typed.keep).await;
     let files = removed.map_err(|error| format!("Nothing more could be removed at {}: {error:#}.", target.name))?;

@@ -90,6 +90,7 @@ pub fn passed() -> Report {
             ramp_s: 2.0,
             verify: "standby".into(),
             seed: 4_711,
+            keep: false,
         },
         verdict: Verdict {
             ok: true,
