@@ -170,7 +170,8 @@ impl Standby {
         }
         let (us, node) = (&self.identity, &self.identity.node);
         let version = env!("CARGO_PKG_VERSION").into();
-        let ours = Hello { pair: us.pair.clone(), node: node.node.clone(), role: node.role, version };
+        let ours =
+            Hello { pair: us.pair.clone(), node: node.node.clone(), role: node.role, version, ..Hello::default() };
         let body = serde_json::to_vec(&ours).map_err(|error| error.to_string())?;
         let answer = client.extended(HELLO, &body).await.map_err(|error| format!("refuses this machine: {error}"))?;
         // In a string on the wire or bare: both are understood.

@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::node::Role;
+use crate::epoch::{Epoch, Lineage, Reached};
+use crate::node::{Phase, Role};
 
 /// Who are you? The body is one's own [`Hello`] as JSON; the answer is EXTENDED_REPLY with the other's.
 pub const HELLO: &str = "hello@sftp-ha";
@@ -41,7 +42,7 @@ pub struct Whoami {
 }
 
 /// What a machine says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The pair's public name.
     pub pair: String,
@@ -51,4 +52,58 @@ pub struct Hello {
     pub role: Role,
     /// The program's version.
     pub version: String,
+    /// What it does now; none where filesync speaks for a silent sftpd.
+    #[serde(default)]
+    pub phase: Option<Phase>,
+    /// Drawn by each start of sftpd: tells a machine that meets itself from one whose state was copied. Empty where filesync speaks.
+    #[serde(default)]
+    pub instance: String,
+    /// The newest epoch that it knows.
+    #[serde(default)]
+    pub epoch: Option<Epoch>,
+    /// A master: its last change. A standby: up to where it has everything.
+    #[serde(default)]
+    pub reached: Option<Reached>,
+    /// A master: the runs of its journal.
+    #[serde(default)]
+    pub lineage: Lineage,
+    /// Its host keys, as in an `authorized_keys` file.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
+    /// Whether it takes its master's host keys: its own came from the pair secret.
+    #[serde(default)]
+    pub takes_host_keys: bool,
+    /// The number of its accounts.
+    #[serde(default)]
+    pub accounts_generation: u64,
+    /// Why it would take no uploads as a master; none: it would.
+    #[serde(default)]
+    pub refuses: Option<String>,
+    /// Files that it has set aside and offers to the master.
+    #[serde(default)]
+    pub offers: u64,
+    /// Who is banned, and for how many seconds.
+    #[serde(default)]
+    pub bans: Vec<(String, u64)>,
 }
+
+/// Take over (a master asks its standby), or do not (it takes that back). The body is a [`TakeOver`] as JSON, the answer a STATUS.
+pub const TAKE_OVER: &str = "take-over@sftp-ha";
+
+/// What a master offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// The epoch that is to be the other's. Its `from` is all that there is.
+    pub epoch: Epoch,
+    /// Whether the offer is taken back. Then it is never taken, also if it comes later.
+    pub is_withdrawn: bool,
+}
+
+/// Hand over to me (a standby asks the master). The body is the asker's id, the answer a STATUS, which comes when it is done.
+pub const SWITCH_OVER: &str = "switch-over@sftp-ha";
+
+/// All up to here is on your disk. The body is a [`Reached`] as JSON; the answer, a STATUS, comes when that is durable.
+pub const REACHED: &str = "reached@sftp-ha";
+
+/// Show these host keys from now on. The body is a list of OpenSSH private keys as JSON, the answer a STATUS.
+pub const HOST_KEYS: &str = "host-keys@sftp-ha";

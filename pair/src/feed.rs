@@ -15,7 +15,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use crate::record::{Epoch, Position, Record};
+use crate::epoch::Epoch;
+use crate::record::{Position, Record};
 
 /// The longest line that a server takes, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;

@@ -22,6 +22,7 @@ pub mod volume;
 
 pub mod activity;
 pub mod control;
+pub mod epoch;
 pub mod feed;
 pub mod record;
 

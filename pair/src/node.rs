@@ -1,15 +1,15 @@
 //! `/state/node.yaml`: who this machine is. Never copied to another machine, never shared by two.
 //!
-//! The role in this file counts; the `role` setting only matters while there is no file yet.
+//! The role in this file counts; the `role` setting only matters while there is no file yet. sftpd alone writes it, and what it says is
+//! what this machine has promised to others: it is durable before anybody hears of it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::epoch::{Epoch, Reached, draw};
 use crate::exit::usage;
-use crate::record::Epoch;
-use crate::secret::hex;
 
 /// What a machine is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,17 +42,102 @@ pub struct Node {
     /// The volume that belongs here (see [`crate::volume::Marker`]). Without it the next start takes the one it finds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
-    /// The epoch of this machine's changes while it is the master; none before it has been one.
+    /// This machine's last time as master, which goes on while it is one; none before it has been one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
+    /// The master that a standby follows, and how far it has come; none before it has heard of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
+    /// The epoch that this master has offered to another machine, and does not know yet whether it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handing: Option<Epoch>,
+    /// A master of before that has not yet set aside what only it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returning: Option<Returning>,
+    /// Why nothing is written here until a person has chosen which machine is the master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+/// The epoch that a standby follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follows {
+    /// The newest that it knows. An older one is refused.
+    pub epoch: Epoch,
+    /// All of the master's changes up to this place are on this machine's disk; none before its master has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Reached>,
+}
+
+/// What is still to be set aside by a master of before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Returning {
+    /// The epoch that was its own.
+    pub epoch: String,
+    /// The last of its changes that the new master has; none where that is not known, and everything is compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+/// What a machine does now, in its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// A master that has just started and asks whether there is a newer one.
+    Asking,
+    /// A master that takes writes.
+    Master,
+    /// A master that holds writes back, so that a standby can have everything.
+    Draining,
+    /// A master that has offered its place to another machine and waits for the answer.
+    Handing,
+    /// Serves reads and takes what the master sends.
+    Standby,
+    /// A master of before that sets aside what only it has.
+    Returning,
+    /// Nothing is written until a person has chosen.
+    Stopped,
+}
+
+impl Phase {
+    /// All of them.
+    pub const ALL: [Phase; 7] = [
+        Phase::Asking,
+        Phase::Master,
+        Phase::Draining,
+        Phase::Handing,
+        Phase::Standby,
+        Phase::Returning,
+        Phase::Stopped,
+    ];
+
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Phase::Asking => "master, asking whether there is a newer one",
+            Phase::Master => "master",
+            Phase::Draining => "master, holding writes back for a switchover",
+            Phase::Handing => "master, handing over",
+            Phase::Standby => "standby",
+            Phase::Returning => "standby, setting aside what only it has",
+            Phase::Stopped => "stopped",
+        }
+    }
 }
 
 impl Node {
     /// A new identity.
     pub fn new(role: Role) -> anyhow::Result<Node> {
-        let mut id = [0; 8];
-        getrandom::fill(&mut id).context("the system has no random numbers")?;
-        Ok(Node { node: hex(&id), role, volume: None, epoch: None })
+        let (node, volume, epoch, follows) = (draw()?, None, None, None);
+        Ok(Node { node, role, volume, epoch, follows, handing: None, returning: None, stopped: None })
+    }
+
+    /// The newest epoch that this machine knows: its own, the one it follows, or the one that it has offered.
+    pub fn newest(&self) -> Option<&Epoch> {
+        let known = [self.epoch.as_ref(), self.follows.as_ref().map(|follows| &follows.epoch), self.handing.as_ref()];
+        known.into_iter().flatten().max_by_key(|epoch| epoch.counter)
     }
 }
 

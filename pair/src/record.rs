@@ -6,41 +6,8 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use anyhow::Context;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::secret::hex;
-
-/// One machine's time as master. Equal counters with different ids mean two masters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// One more than the parent's.
-    pub counter: u64,
-    /// Drawn at its start: 16 hexadecimal digits.
-    pub id: String,
-    /// The id of the epoch that it follows; none for the first.
-    pub parent: Option<String>,
-}
-
-impl Epoch {
-    /// The first epoch of a pair.
-    pub fn first() -> anyhow::Result<Epoch> {
-        Ok(Epoch { counter: 1, id: draw()?, parent: None })
-    }
-
-    /// An epoch that follows this one.
-    pub fn next(&self) -> anyhow::Result<Epoch> {
-        let counter = self.counter.checked_add(1).context("there is no epoch after this one")?;
-        Ok(Epoch { counter, id: draw()?, parent: Some(self.id.clone()) })
-    }
-}
-
-fn draw() -> anyhow::Result<String> {
-    let mut id = [0; 8];
-    getrandom::fill(&mut id).context("the system has no random numbers")?;
-    Ok(hex(&id))
-}
 
 /// A place in the sequence of all changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,16 +181,6 @@ impl<'de> Deserialize<'de> for VolumePath {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn an_epoch_follows_its_parent() {
-        let first = Epoch::first().unwrap();
-        let second = first.next().unwrap();
-        assert_eq!((first.counter, first.parent.as_ref()), (1, None));
-        assert_eq!((second.counter, second.parent.as_ref()), (2, Some(&first.id)));
-        assert!(first.id.len() == 16 && first.id != second.id);
-        assert!(Epoch { counter: u64::MAX, ..first }.next().is_err());
-    }
 
     #[test]
     fn an_operation_has_one_name_everywhere() {

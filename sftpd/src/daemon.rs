@@ -157,6 +157,7 @@ impl Daemon {
             node: self.node.node.clone(),
             role: self.node.role,
             version: env!("CARGO_PKG_VERSION").into(),
+            ..Hello::default()
         }
     }
 

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use pair::epoch::Epoch;
 use pair::exit::usage;
 use pair::feed::{
     Hello, Lines, Message, REQUEST_BYTES_MAX, Request, STANDBY_NAME_MAX, Standby, is_standby_name, path, send,
 };
-use pair::record::{Epoch, Position, Record};
+use pair::record::{Position, Record};
 use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};

@@ -40,6 +40,7 @@ mod fault;
 mod handles;
 mod modes;
 mod requests;
+mod role;
 mod sftp;
 mod transfer;
 
@@ -296,7 +297,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_peer_hears_who_this_is() {
         let fixture = daemon().await;
-        let ours = Hello { pair: "p".into(), node: "n".into(), role: Role::Master, version: "0".into() };
+        let ours = Hello { pair: "p".into(), node: "n".into(), role: Role::Master, ..Hello::default() };
         let answer = fixture.peer().await.extended(HELLO, &serde_json::to_vec(&ours).unwrap()).await.unwrap();
         let theirs: Hello = serde_json::from_slice(&answer).unwrap();
         assert_eq!((theirs.role, theirs.pair), (Role::Master, fixture.secret.pair_id()));

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use pair::record::{Epoch, Operation, Record, VolumePath};
+use pair::epoch::Epoch;
+use pair::record::{Operation, Record, VolumePath};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::disk::Disk;

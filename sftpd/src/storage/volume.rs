@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use pair::epoch::Epoch;
 use pair::node::Node;
-use pair::record::Epoch;
 use pair::volume::{Marker, PRIVATE_FOLDER};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::Deserialize;

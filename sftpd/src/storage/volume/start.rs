@@ -3,8 +3,8 @@
 use std::sync::mpsc::SyncSender;
 
 use anyhow::Context;
+use pair::epoch::Epoch;
 use pair::node::{Node, Role};
-use pair::record::Epoch;
 
 use super::super::change::note_stat;
 use super::super::committer::{Job, Unhashed};
@@ -19,7 +19,9 @@ const HASHES_MAX: usize = 256;
 pub(super) fn epoch_of(node: &mut Node, opened: &Opened) -> anyhow::Result<Epoch> {
     let epoch = match (&node.epoch, &opened.epoch) {
         // What a standby is told to do is the master's to number.
-        (None, _) if node.role == Role::Standby => return Ok(Epoch { counter: 0, id: "0".repeat(16), parent: None }),
+        (None, _) if node.role == Role::Standby => {
+            return Ok(Epoch { counter: 0, id: "0".repeat(16), parent: None, from: None });
+        }
         (None, _) => Epoch::first()?,
         (Some(epoch), None) => {
             tracing::warn!("the journal is gone: its changes are told as a new epoch, and standbys reconcile");

@@ -2,7 +2,8 @@
 //!
 //! Nothing is told before it is decided. It changes nothing but what standbys have acknowledged.
 
-use pair::record::{Epoch, Record};
+use pair::epoch::Epoch;
+use pair::record::Record;
 use tokio::sync::watch;
 
 use super::{Job, Result, Volume};
