@@ -35,6 +35,15 @@ impl Beside {
         tokio::join!(accounts::keep_pushed(standby, &self.state), activity::keep_sent(standby, &self.logs));
     }
 
+    /// Tells sftpd how many files cannot be brought to a standby: it hands over to none that lacks some.
+    pub async fn tell_unbrought(&self, standby: &Standby, files: u64) {
+        if standby.address.plain.is_none() {
+            let order = Order::Unbrought { standby: standby.address.name.clone(), files };
+            // It may just be restarting, and is told again.
+            let _ = tokio::time::timeout(TELLING_MAX, ask(&self.state, &order)).await;
+        }
+    }
+
     /// Tells sftpd that a standby gets nothing now.
     pub async fn tell_away(&self, standby: &Standby, sentence: &str) {
         if standby.address.plain.is_none() {

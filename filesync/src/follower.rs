@@ -84,8 +84,12 @@ impl Follower {
         board: Arc<Board>,
     ) -> anyhow::Result<Follower> {
         // The ledger's thread and the passes write through one connection each, and never at the same time for long.
-        let open = || anyhow::Ok(Arc::new(Mutex::new(Store::open(&config.store(), &address.name)?)));
-        let (store, ledger_store) = (open()?, open()?);
+        let open = || Store::open(&config.store(), &address.name);
+        let (mut store, ledger_store) = (open()?, Arc::new(Mutex::new(open()?)));
+        if let Some(epoch) = identity.epoch() {
+            store.begin_epoch(&epoch.id)?;
+        }
+        let store = Arc::new(Mutex::new(store));
         Ok(Follower {
             throttle: Arc::new(Throttle::new(&config.windows()?)),
             alarm: Alarm::new(config, board.clone()),
@@ -170,6 +174,7 @@ impl Follower {
     async fn report_for_ever(&self) {
         loop {
             self.keep_report().await;
+            self.beside.tell_unbrought(&self.standby, self.board.report().problems).await;
             tokio::time::sleep(REPORT_INTERVAL).await;
         }
     }
@@ -316,7 +321,7 @@ impl Follower {
 
     /// Makes sure that the data folder is the right one, or says why there is no pass. Tells the file system's id.
     pub async fn check_volume(&self) -> Result<String, String> {
-        let (data, pair) = (self.data.clone(), self.standby.identity.pair().to_owned());
+        let (data, pair) = (self.data.clone(), self.standby.identity.pair());
         let file_system = self
             .stored(move |store, _| Ok(check_volume(&data, &pair, store)))
             .await?

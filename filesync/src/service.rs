@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use pair::exit::usage;
@@ -19,6 +20,9 @@ use crate::follower::Follower;
 use crate::health::Health;
 use crate::standby::{Address, Identity};
 use crate::status::Board;
+
+/// How often node.yaml is looked at. It is a few lines, and after a promotion nothing is mirrored until it was.
+const ROLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// filesync with its settings checked and its health port bound.
 pub struct Service {
@@ -142,9 +146,11 @@ async fn follow(config: &Config, addresses: &[Address], secret: &PairSecret, hea
 
 /// Waits until `node.yaml` says something else.
 async fn role_changes(config: &Config, before: Option<&Node>) -> anyhow::Result<()> {
-    let of = |node: Option<&Node>| node.map(|node| (node.node.clone(), node.role));
+    let of = |node: Option<&Node>| {
+        node.map(|node| (node.node.clone(), node.role, node.epoch.as_ref().map(|epoch| epoch.id.clone())))
+    };
     loop {
-        tokio::time::sleep(config.interval.get()).await;
+        tokio::time::sleep(ROLE_INTERVAL).await;
         let now = read_node(config).await?;
         if of(now.as_ref()) != of(before) {
             return Ok(());

@@ -3,17 +3,26 @@
 //! Whoever shows another host key than expected gets nothing, not even our key's signature. Each way in which connecting
 //! can fail has one sentence that names the standby and what to do.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use pair::client::{ConnectError, HostKeyCheck, Login, PrivateKey, PublicKey, connect};
+use pair::client::{ConnectError, HostKeyCheck, Login, PublicKey, connect};
+use pair::control::{Answer, Order, ask};
+use pair::epoch::Epoch;
 use pair::exit::usage;
-use pair::extension::{HELLO, Hello};
-use pair::keys::{PEER_USER, derived_host_keys, fingerprint, peer_key, stored_host_keys};
-use pair::node::{Node, Role};
+use pair::extension::Hello;
+use pair::keys::fingerprint;
+use pair::node::{Node, Phase, Role};
 use pair::secret::PairSecret;
+
+pub use pair::peer::Failure;
 
 use crate::remote::Remote;
 use crate::store::Store;
+
+/// How long sftpd may take to say what this machine says of itself.
+const ASKING_MAX: Duration = Duration::from_secs(2);
 
 /// A standby's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,71 +64,57 @@ impl Address {
     }
 }
 
-/// What this machine shows to others, and knows its pair by.
+/// This machine, as its standbys know it.
 pub struct Identity {
-    pair: String,
+    peer: pair::peer::Identity,
     node: Node,
-    key: Arc<PrivateKey>,
-    host_keys: Vec<PublicKey>,
+    state: PathBuf,
 }
 
 impl Identity {
+    /// Derives it from the pair secret and this machine's state.
+    pub fn new(secret: &PairSecret, state: &std::path::Path, node: Node) -> anyhow::Result<Identity> {
+        Ok(Identity { peer: pair::peer::Identity::new(secret, state)?, node, state: state.to_owned() })
+    }
+
     /// This machine's id.
     pub fn node(&self) -> &str {
         &self.node.node
     }
 
-    /// Derives it from the pair secret and this machine's state.
-    pub fn new(secret: &PairSecret, state: &std::path::Path, node: Node) -> anyhow::Result<Identity> {
-        let mut host_keys: Vec<PublicKey> =
-            derived_host_keys(secret)?.iter().map(|key| key.public_key().clone()).collect();
-        for own in stored_host_keys(state)? {
-            if host_keys.iter().all(|known| known.key_data() != own.key_data()) {
-                host_keys.push(own);
-            }
-        }
-        Ok(Identity { pair: secret.pair_id(), node, key: Arc::new(peer_key(secret)?), host_keys })
-    }
-
     /// The pair's public name.
-    pub fn pair(&self) -> &str {
-        &self.pair
-    }
-}
-
-/// Why there is no connection to a standby; a sentence that names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// It is away: the network, or the machine. Nothing to do but wait.
-    Away(String),
-    /// It, or this machine, is not set up right: somebody must change something.
-    Wrong(String),
-}
-
-impl Failure {
-    /// The sentence.
-    pub fn sentence(&self) -> &str {
-        let (Failure::Away(sentence) | Failure::Wrong(sentence)) = self;
-        sentence
+    pub fn pair(&self) -> String {
+        self.peer.pair()
     }
 
-    fn of(self, name: &str) -> Failure {
-        match self {
-            Failure::Away(reason) => Failure::Away(format!("standby {name} {reason}")),
-            Failure::Wrong(reason) => Failure::Wrong(format!("standby {name} {reason}")),
+    /// The epoch in which this machine is the master.
+    pub fn epoch(&self) -> Option<&Epoch> {
+        self.node.epoch.as_ref()
+    }
+
+    /// What this machine says of itself: what sftpd does, or where that is silent, what node.yaml does.
+    async fn hello(&self) -> Hello {
+        let asked = tokio::time::timeout(ASKING_MAX, ask(&self.state, &Order::Hello {})).await;
+        let (node, version) = (self.node.node.clone(), env!("CARGO_PKG_VERSION").into());
+        match asked {
+            // A sftpd that has another role by now lets filesync end soon.
+            Ok(Ok(Answer::Hello(hello))) => *hello,
+            _ => Hello {
+                pair: self.pair(),
+                node,
+                role: self.node.role,
+                version,
+                epoch: self.node.epoch.clone(),
+                ..Hello::default()
+            },
         }
     }
 }
 
-impl From<String> for Failure {
-    fn from(sentence: String) -> Failure {
-        Failure::Wrong(sentence)
-    }
-}
-
-impl From<&str> for Failure {
-    fn from(sentence: &str) -> Failure {
-        Failure::Wrong(sentence.to_owned())
+fn of(failure: Failure, name: &str) -> Failure {
+    match failure {
+        Failure::Away(reason) => Failure::Away(format!("standby {name} {reason}")),
+        Failure::Wrong(reason) => Failure::Wrong(format!("standby {name} {reason}")),
     }
 }
 
@@ -142,54 +137,17 @@ impl Standby {
             Some((user, folder)) => self.connect_plain(user, folder).await,
             None => self.connect_pair().await,
         }
-        .map_err(|failure| failure.of(name))
+        .map_err(|failure| of(failure, name))
     }
 
     async fn connect_pair(&self) -> Result<Remote, Failure> {
-        let expected = self.identity.host_keys.clone();
-        let check: HostKeyCheck = Arc::new(move |shown: &PublicKey| {
-            if expected.iter().any(|known| known.key_data() == shown.key_data()) {
-                return Ok(());
-            }
-            let expected: Vec<String> = expected.iter().map(fingerprint).collect();
-            Err(format!(
-                "shows host key {}, expected {}: it has another PAIR_SECRET, or own host keys that are not on this machine",
-                fingerprint(shown),
-                expected.join(" or ")
-            ))
-        });
-        let login = Login::with_key(PEER_USER, self.identity.key.clone());
-        let client = connect(&self.address.host, login, check).await.map_err(|error| match error {
-            ConnectError::Refused => {
-                "does not accept this pair's key: set the same PAIR_SECRET on both machines".into()
-            }
-            error => in_words(error),
-        })?;
-        if !client.has(HELLO) {
-            return Err("is no sftpd of this pair: write a plain SFTP server as user@host:port/path".into());
-        }
-        let (us, node) = (&self.identity, &self.identity.node);
-        let version = env!("CARGO_PKG_VERSION").into();
-        let ours =
-            Hello { pair: us.pair.clone(), node: node.node.clone(), role: node.role, version, ..Hello::default() };
-        let body = serde_json::to_vec(&ours).map_err(|error| error.to_string())?;
-        let answer = client.extended(HELLO, &body).await.map_err(|error| format!("refuses this machine: {error}"))?;
-        // In a string on the wire or bare: both are understood.
-        let json = pair::wire::Reader(&answer).bytes().ok().filter(|json| json.starts_with(b"{")).unwrap_or(&answer);
-        let theirs: Hello =
-            serde_json::from_slice(json).map_err(|error| format!("says hello in other words: {error}"))?;
-        if theirs.node == node.node {
-            return Err("is this machine itself: write the other machine's address into standbys".into());
-        }
-        if theirs.pair != us.pair {
-            return Err(format!(
-                "belongs to pair {}, this machine to pair {}: set the same PAIR_SECRET on both",
-                theirs.pair, us.pair
-            )
-            .into());
+        let client = pair::peer::connect(&self.identity.peer, &self.address.host).await?;
+        let theirs = pair::peer::say_hello(&client, &self.identity.hello().await).await?;
+        if theirs.phase == Some(Phase::Returning) {
+            return Err(Failure::Away("was the master and sets aside what only it has".into()));
         }
         if theirs.role == Role::Master {
-            return Err("runs as master too: one of the two machines must be a standby (role: standby)".into());
+            return Err("runs as master, too: sftpd status says on both machines what to do".into());
         }
         let remote = Remote::new(client, b"", true);
         remote.prepare().await.map_err(|error| format!("cannot take files: {error}"))?;
@@ -218,13 +176,13 @@ impl Standby {
                 }
             })
         };
-        let login = Login::with_key(user, self.identity.key.clone());
+        let login = Login::with_key(user, self.identity.peer.key());
         let client = connect(&self.address.host, login, check).await.map_err(|error| match error {
             ConnectError::Refused => {
                 let line = "put the line that \"filesync key\" prints into";
                 format!("does not accept this pair's key: {line} {user}'s authorized_keys").into()
             }
-            error => in_words(error),
+            error => Failure::from(error),
         })?;
         let shown = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (None, Some(shown)) = (pinned, shown) {
@@ -233,17 +191,9 @@ impl Standby {
             tracing::info!("standby {}: host key {} is pinned from now on", self.address.name, fingerprint(&shown));
         }
         let remote = Remote::new(client, folder, false);
-        remote.claim(&self.identity.pair).await?;
+        remote.claim(&self.identity.pair()).await?;
         remote.prepare().await.map_err(|error| format!("cannot take files: {error}"))?;
         Ok(remote)
-    }
-}
-
-fn in_words(error: ConnectError) -> Failure {
-    match error {
-        ConnectError::Unreachable(reason) => Failure::Away(format!("cannot be reached: {reason}")),
-        ConnectError::HostKey(sentence) => Failure::Wrong(sentence),
-        error => Failure::Wrong(format!("lets us in but offers no SFTP: {error}")),
     }
 }
 

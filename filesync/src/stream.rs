@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use pair::epoch::Reached;
+use pair::extension::REACHED;
 use pair::feed::{Event, Subscription};
 use pair::record::{Operation, Position, Record};
 
@@ -17,6 +19,7 @@ use crate::fault::Fault;
 use crate::follower::Follower;
 use crate::lane::{Job, Lane};
 use crate::listing::Problem;
+use crate::remote::Grade;
 use crate::tree::Path;
 
 mod apply;
@@ -37,6 +40,8 @@ const CHANGES_MAX: usize = 48;
 const WAITING_MAX: usize = 8192;
 /// How often a position is kept and told, while it moves.
 const ACKNOWLEDGE: Duration = Duration::from_millis(100);
+/// How often the standby is told how far it has come, while changes are on their way.
+const TELL_STANDBY: Duration = Duration::from_millis(500);
 /// How long a feed that cannot be had is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long it may stay unknown where something is that was told of.
@@ -74,8 +79,12 @@ struct Progress {
     /// Keeps passes away from the paths of changes that are not over.
     told: BTreeMap<u64, Arc<Told>>,
     epoch: String,
+    /// The run of the master's journal.
+    run: String,
     /// What was kept last.
     acknowledged: u64,
+    /// What the standby was told that it has, and when.
+    told_standby: Option<(u64, Instant)>,
     /// Only a pass that begins after this, and sees everything, covers what the feed does not tell.
     needs_pass_after: Option<Instant>,
 }
@@ -106,10 +115,18 @@ impl Context<'_> {
         let subscribed = Subscription::connect(&socket, self.follower.name(), from.clone());
         let subscribed = tokio::time::timeout(SILENCE_MAX, subscribed).await;
         let subscription = subscribed.unwrap_or_else(|_| anyhow::bail!("the feed does not answer"))?;
-        let epoch = subscription.hello().epoch.id.clone();
-        let seq = from.filter(|from| from.epoch == epoch).map_or(0, |from| from.seq);
-        let (queue, told) = (Queue::new(seq), BTreeMap::new());
-        Ok((subscription, Progress { queue, told, epoch, acknowledged: seq, needs_pass_after: None }))
+        let hello = subscription.hello();
+        let (epoch, run, began_after) = (hello.epoch.id.clone(), hello.run.clone(), hello.began_after);
+        let known = from.filter(|from| from.epoch == epoch).map(|from| from.seq);
+        let seq = known.unwrap_or(if subscription.is_new_epoch() { began_after } else { 0 });
+        let (queue, told, acknowledged) = (Queue::new(seq), BTreeMap::new(), seq);
+        let mut progress =
+            Progress { queue, told, epoch, run, acknowledged, told_standby: None, needs_pass_after: None };
+        if subscription.is_new_epoch() {
+            tracing::info!("standby {}: a new epoch has begun: both sides are compared", self.follower.name());
+            self.compare(&mut progress);
+        }
+        Ok((subscription, progress))
     }
 
     async fn run(&self, subscription: &mut Subscription, progress: &mut Progress) -> End {
@@ -282,6 +299,9 @@ impl Context<'_> {
         }
         // What is not where it was told to be is not on the standby yet.
         let seq = progress.queue.done().min(self.applier.known_before());
+        self.tell_standby(seq, progress).await?;
+        // What the standby does not know that it has is not forgotten here, for it may become the master.
+        let seq = seq.min(progress.told_standby.map_or(u64::MAX, |(told, _)| told));
         if seq <= progress.acknowledged {
             return Ok(());
         }
@@ -292,10 +312,31 @@ impl Context<'_> {
         subscription.acknowledge(seq).await.map_err(|error| End::Feed(format!("{error:#}")))
     }
 
-    fn show(&self, progress: &Progress) {
-        // Before a pass has compared both sides over this connection the standby may be another one than it was.
+    /// Tells the standby how far it has come: at once where nothing is on its way, else now and then. It writes that down.
+    async fn tell_standby(&self, seq: u64, progress: &mut Progress) -> Result<(), End> {
+        let is_due = progress
+            .told_standby
+            .is_none_or(|(told, at)| told < seq && (progress.queue.len() == 0 || at.elapsed() > TELL_STANDBY));
+        if self.courier.remote.grade != Grade::Pair || !is_due || !self.is_current(progress) {
+            return Ok(());
+        }
+        let reached = Reached { epoch: progress.epoch.clone(), run: progress.run.clone(), seq };
+        let body = serde_json::to_vec(&reached).map_err(|error| End::Standby(error.to_string()))?;
+        let told = self.courier.remote.client.extended_order(REACHED, &body).await;
+        told.map_err(|error| End::Standby(format!("does not take how far it has come: {error}")))?;
+        progress.told_standby = Some((seq, Instant::now()));
+        Ok(())
+    }
+
+    /// Whether what the feed tells is all that the standby may lack. Before a pass has compared both sides over this connection the
+    /// standby may be another one than it was.
+    fn is_current(&self, progress: &Progress) -> bool {
         let is_compared = self.follower.board.covered_since().is_some_and(|since| since >= self.connected);
-        let is_current = is_compared && progress.needs_pass_after.is_none();
+        is_compared && progress.needs_pass_after.is_none()
+    }
+
+    fn show(&self, progress: &Progress) {
+        let is_current = self.is_current(progress);
         self.follower.board.feed(progress.queue.behind(), is_current);
         let heard = Some(Position { epoch: progress.epoch.clone(), seq: progress.queue.last() });
         self.follower.heard.send_if_modified(|known| {

@@ -32,6 +32,8 @@ pub mod sender {
     pub const DOWNLOAD: &str = "Download";
     /// Other accounts are in force, or a users.yaml was refused.
     pub const ACCOUNTS: &str = "Accounts";
+    /// This machine has another role.
+    pub const ROLE: &str = "Role";
     /// An operator has done something by command.
     pub const COMMAND: &str = "Command";
     /// An address is banned for a while, or an account's password shut.

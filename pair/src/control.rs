@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::exit::usage;
+use crate::extension::Hello;
 use crate::feed::{Lines, send};
-use crate::node::Role;
+use crate::node::{Phase, Role};
 
 /// The longest line, in bytes: a users.yaml, every letter of it escaped.
 pub const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -33,6 +34,20 @@ pub enum Order {
     Who {},
     /// How is it?
     Status {},
+    /// What does it say of itself to other machines?
+    Hello {},
+    /// Become the master.
+    Promote {
+        /// The machine that is given up, by its address or id, where it still answers as master.
+        force: Option<String>,
+    },
+    /// Hand over to a standby, or have the master hand over to this machine.
+    Switchover {
+        /// To whom, by its address or id; none: the only one.
+        to: Option<String>,
+    },
+    /// Hand over and back.
+    Drill {},
     /// End all connections of an account, from an address, or with an id.
     Kick {
         /// Whose.
@@ -66,6 +81,13 @@ pub enum Order {
         /// Why it does not get the newest, if so.
         problem: Option<String>,
     },
+    /// filesync tells how many files cannot be brought to a standby.
+    Unbrought {
+        /// The standby's name.
+        standby: String,
+        /// How many.
+        files: u64,
+    },
 }
 
 /// What sftpd answers.
@@ -76,6 +98,10 @@ pub enum Answer {
     Who(Vec<Session>),
     /// How it is.
     Status(Box<Status>),
+    /// What it says of itself to other machines.
+    Hello(Box<Hello>),
+    /// Another machine is the master now, or this one is.
+    Moved(Box<Move>),
     /// What is banned.
     Bans(Vec<Ban>),
     /// It was done.
@@ -88,6 +114,36 @@ pub enum Answer {
         /// Why.
         text: String,
     },
+}
+
+/// How the master's place has moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// `promote`, `switchover` or `drill`.
+    pub what: String,
+    /// When it began, in RFC 3339.
+    pub time: String,
+    /// The machine that is the master now, by its id.
+    pub master: String,
+    /// The number of its epoch.
+    pub epoch: u64,
+    /// From the order to its end.
+    pub elapsed_ms: u64,
+    /// For how long no machine took changes; none where that cannot be told.
+    pub gap_ms: Option<u64>,
+    /// What was done, and how long each step took.
+    pub steps: Vec<Step>,
+    /// What a person should know.
+    pub remarks: Vec<String>,
+}
+
+/// A step of a move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What was done.
+    pub name: String,
+    /// How long it took.
+    pub elapsed_ms: u64,
 }
 
 /// A ban.
@@ -166,10 +222,37 @@ pub struct Status {
     pub volume_free_bytes: u64,
     /// The last change of the volume.
     pub last_seq: u64,
+    /// What the machine does now.
+    pub phase: Phase,
+    /// The number of the newest epoch that it knows.
+    pub epoch: Option<u64>,
+    /// Why nothing is written until a person has chosen.
+    pub stopped: Option<String>,
+    /// A standby: the last of its master's changes that is here.
+    pub reached: Option<u64>,
+    /// Files that it has set aside and nobody has released.
+    pub divergent: u64,
+    /// The other machines, as far as they have been heard of.
+    pub peers: Vec<Peer>,
     /// The standbys, as far as filesync has told of them.
     pub standbys: Vec<Standby>,
     /// Records that are missing in activity.log since the start.
     pub activity_lost: u64,
+}
+
+/// Another machine of the pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its address.
+    pub name: String,
+    /// What it said last.
+    pub hello: Option<Hello>,
+    /// How long ago that was.
+    pub heard_ms: Option<u64>,
+    /// Why it cannot be spoken to now.
+    pub problem: Option<String>,
+    /// Whether its host keys are this machine's. Else clients would take it for another machine, and failover is not armed.
+    pub has_our_host_keys: bool,
 }
 
 /// A standby, as sftpd knows it.

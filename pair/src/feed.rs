@@ -99,6 +99,12 @@ pub enum Message {
 pub struct Hello {
     /// The master's epoch.
     pub epoch: Epoch,
+    /// The run of the journal that is under way.
+    #[serde(default)]
+    pub run: String,
+    /// The last change before the epoch.
+    #[serde(default)]
+    pub began_after: u64,
     /// The oldest change that can be had.
     pub first_seq: u64,
     /// The last change.
@@ -183,6 +189,7 @@ pub async fn last_seq(path: &Path) -> anyhow::Result<Position> {
 /// The client's end of a subscription. It never reconnects: the caller knows from which position.
 pub struct Subscription {
     hello: Hello,
+    is_new_epoch: bool,
     lines: Lines<OwnedReadHalf>,
     write: OwnedWriteHalf,
 }
@@ -197,8 +204,18 @@ impl Subscription {
             Message::Hello(hello) => hello,
             other => anyhow::bail!("the feed greets with {other:?}"),
         };
+        let is_new_epoch =
+            from.as_ref().is_none_or(|from| from.epoch != hello.epoch.id) && hello.epoch.parent.is_some();
+        // All of it is told: what went since it began then needs nobody's approval to go from the standby.
+        let begin = Position { epoch: hello.epoch.id.clone(), seq: hello.began_after };
+        let from = if is_new_epoch { Some(begin) } else { from };
         send(&mut write, &Request::Subscribe { standby: standby.to_owned(), from }).await?;
-        Ok(Subscription { hello, lines, write })
+        Ok(Subscription { hello, is_new_epoch, lines, write })
+    }
+
+    /// Whether the changes are those of an epoch of which the caller had no position. What was there before it is not among them.
+    pub fn is_new_epoch(&self) -> bool {
+        self.is_new_epoch
     }
 
     /// What the server said first.

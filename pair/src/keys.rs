@@ -68,6 +68,44 @@ pub fn stored_host_keys(state: &Path) -> anyhow::Result<Vec<PublicKey>> {
         .collect()
 }
 
+/// Whether this machine's host keys came from the pair secret: then a master's own replace them.
+pub fn are_derived(state: &Path) -> bool {
+    state.join("keys").join(DERIVED_NAME).exists()
+}
+
+/// This machine's host keys with their private halves, for its standby.
+pub fn exportable_host_keys(state: &Path) -> anyhow::Result<Vec<String>> {
+    let paths = HOST_KEY_FILES.into_iter().map(|name| state.join("keys").join(name)).filter(|path| path.exists());
+    paths.map(|path| Ok(read_host_key(&path)?.to_openssh(LineEnding::LF)?.to_string())).collect()
+}
+
+/// Keeps a master's host keys in place of those that came from the pair secret, and gives them.
+pub fn adopt_host_keys(state: &Path, texts: &[String]) -> anyhow::Result<Vec<PrivateKey>> {
+    anyhow::ensure!(are_derived(state), "this machine has host keys of its own");
+    let keys: Vec<PrivateKey> = texts.iter().map(PrivateKey::from_openssh).collect::<Result<_, _>>()?;
+    let name = |key: &PrivateKey| match key.key_data() {
+        KeypairData::Ed25519(_) => Some("ssh_host_ed25519_key"),
+        KeypairData::Ecdsa(_) => Some("ssh_host_ecdsa_key"),
+        _ => None,
+    };
+    let named: Vec<(&str, &PrivateKey)> = keys.iter().filter_map(|key| Some((name(key)?, key))).collect();
+    anyhow::ensure!(!named.is_empty() && named.len() == keys.len(), "they are no ed25519 and ECDSA keys");
+    let folder = state.join("keys");
+    for (name, key) in &named {
+        keep(&folder, name, key)?;
+    }
+    for other in HOST_KEY_FILES.into_iter().filter(|file| named.iter().all(|(name, _)| name != file)) {
+        for path in [folder.join(other), folder.join(format!("{other}.pub"))] {
+            if path.exists() {
+                std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+    }
+    // Last: a start that comes before takes the keys of the secret again, and is given these once more.
+    std::fs::remove_file(folder.join(DERIVED_NAME)).context("cannot note that they are the master's")?;
+    Ok(keys)
+}
+
 /// A key's fingerprint in the form of `ssh-keygen -l`.
 pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
@@ -135,6 +173,25 @@ mod tests {
         assert_eq!(first.len(), 2);
         assert_eq!(first[0].public_key(), second[0].public_key());
         assert_eq!(stored_host_keys(state.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_standby_takes_its_masters_own_host_keys_once() {
+        let (master, standby) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let own = host_keys(master.path(), &PairSecret::generate().unwrap()).unwrap();
+        std::fs::remove_file(master.path().join("keys").join(DERIVED_NAME)).unwrap();
+        let secret = PairSecret::generate().unwrap();
+        host_keys(standby.path(), &secret).unwrap();
+        assert!(are_derived(standby.path()) && !are_derived(master.path()));
+        let texts = exportable_host_keys(master.path()).unwrap();
+        let only_one = texts.get(..1).unwrap();
+        let taken = adopt_host_keys(standby.path(), only_one).unwrap();
+        assert_eq!(taken.len(), 1);
+        let kept = host_keys(standby.path(), &secret).unwrap();
+        assert_eq!((kept.len(), kept[0].public_key()), (1, own[0].public_key()));
+        assert_eq!(stored_host_keys(standby.path()).unwrap().len(), 1);
+        let again = adopt_host_keys(standby.path(), &texts).unwrap_err().to_string();
+        assert!(again.contains("host keys of its own"), "{again}");
     }
 
     #[test]

@@ -28,4 +28,5 @@ pub mod record;
 
 pub mod client;
 pub mod extension;
+pub mod peer;
 pub mod wire;

@@ -50,13 +50,23 @@ pub struct Node {
     pub follows: Option<Follows>,
     /// The epoch that this master has offered to another machine, and does not know yet whether it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub handing: Option<Epoch>,
+    pub handing: Option<Handing>,
     /// A master of before that has not yet set aside what only it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<Returning>,
     /// Why nothing is written here until a person has chosen which machine is the master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+}
+
+/// What a master has offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handing {
+    /// The epoch that is to be the other's.
+    pub epoch: Epoch,
+    /// The other machine, by its id.
+    pub to: String,
 }
 
 /// The epoch that a standby follows.
@@ -113,6 +123,19 @@ impl Phase {
         Phase::Stopped,
     ];
 
+    /// Its name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Asking => "asking",
+            Phase::Master => "master",
+            Phase::Draining => "draining",
+            Phase::Handing => "handing",
+            Phase::Standby => "standby",
+            Phase::Returning => "returning",
+            Phase::Stopped => "stopped",
+        }
+    }
+
     /// For people.
     pub fn text(self) -> &'static str {
         match self {
@@ -136,7 +159,8 @@ impl Node {
 
     /// The newest epoch that this machine knows: its own, the one it follows, or the one that it has offered.
     pub fn newest(&self) -> Option<&Epoch> {
-        let known = [self.epoch.as_ref(), self.follows.as_ref().map(|follows| &follows.epoch), self.handing.as_ref()];
+        let follows = self.follows.as_ref().map(|follows| &follows.epoch);
+        let known = [self.epoch.as_ref(), follows, self.handing.as_ref().map(|handing| &handing.epoch)];
         known.into_iter().flatten().max_by_key(|epoch| epoch.counter)
     }
 }

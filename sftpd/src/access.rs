@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use pair::node::Phase;
 use rustix::io::Errno;
 
 use crate::accounts::Permissions;
@@ -14,7 +15,8 @@ use crate::accounts::permissions::Right;
 use crate::dispatch::Does;
 use crate::fault::Fault;
 use crate::handles::{Handle, Source};
-use crate::sftp::{Identity, Sftp, Stop};
+use crate::role::RETURNING;
+use crate::sftp::{Greeting, Identity, Sftp, Stop};
 use crate::storage::{FileKind, FolderId, PATH_BYTES_MAX, Place, Publication, StorageError};
 
 /// Uploads that a session which may only add is known to have made, at most.
@@ -82,12 +84,13 @@ impl Sftp {
     /// What the session may do now, wherever its account has no other rights.
     pub fn access(&self) -> Access {
         match &self.identity {
-            // What replication would write to a master came from a wrong setting, or from a master of before.
-            Identity::Peer if !self.daemon.is_standby() => Access::ReadOnly(Fault::denied("this machine is a master")),
-            Identity::Peer => Access::Full,
+            Identity::Peer => match self.peer_refusal() {
+                Some(sentence) => Access::ReadOnly(Fault::denied(sentence)),
+                None => Access::Full,
+            },
             // A failure, because FileZilla and rclone show the sentence of no other code.
-            Identity::Account(account) if self.daemon.is_standby() => {
-                let fault = Fault::failure(self.daemon.standby_sentence());
+            Identity::Account(account) if let Some(sentence) = self.daemon.refuses_clients() => {
+                let fault = Fault::failure(sentence);
                 if account.upload_only { Access::LookOnly(fault) } else { Access::ReadOnly(fault) }
             }
             Identity::Account(account) if account.read_only => {
@@ -98,6 +101,24 @@ impl Sftp {
                 account.name
             ))),
             Identity::Account(_) => Access::Full,
+        }
+    }
+
+    /// Why the other machine may not write here now, if so.
+    fn peer_refusal(&self) -> Option<String> {
+        let standing = self.daemon.roles.now();
+        let node = &standing.node;
+        match (standing.phase(), &*self.greeting()) {
+            (Phase::Standby, Greeting::Master(epoch)) => {
+                let newest = &node.follows.as_ref()?.epoch;
+                (newest.id != *epoch).then(|| format!("another machine is the master now, in epoch {}", newest.counter))
+            }
+            (Phase::Standby, Greeting::None) => Some("the other machine has not said hello".into()),
+            (Phase::Standby, Greeting::Refused(sentence)) => Some(sentence.clone()),
+            (Phase::Returning, _) => Some(RETURNING.into()),
+            (Phase::Stopped, _) => node.stopped.clone(),
+            // What replication would write to a master came from a wrong setting, or from a master of before.
+            _ => Some("this machine is a master".into()),
         }
     }
 

@@ -5,7 +5,7 @@
 //! for it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 use russh::server::Config;
@@ -131,25 +131,31 @@ pub fn preferred(offer: Offer, exceptions: &[String]) -> Preferred {
     }
 }
 
-/// The settings of SSH for connections that are offered the usual, and for others.
+/// The settings of SSH for connections that are offered the usual, and for others. The host keys may change once, on a new standby.
 pub struct Greetings {
-    keys: Vec<PrivateKey>,
     offer: Offer,
-    usual: Arc<Config>,
+    // Held for a line, never across an await.
+    usual: RwLock<Arc<Config>>,
 }
 
 impl Greetings {
     /// Those of a machine with these host keys.
     pub fn new(keys: Vec<PrivateKey>, offer: Offer) -> Greetings {
-        let usual = Arc::new(ssh_config(keys.clone(), preferred(offer, &[])));
-        Greetings { keys, offer, usual }
+        Greetings { offer, usual: RwLock::new(Arc::new(ssh_config(keys, preferred(offer, &[])))) }
+    }
+
+    /// Shows other host keys from the next connection on.
+    pub fn show(&self, keys: Vec<PrivateKey>) {
+        let usual = Arc::new(ssh_config(keys, preferred(self.offer, &[])));
+        *self.usual.write().unwrap_or_else(PoisonError::into_inner) = usual;
     }
 
     /// The settings for a connection.
     pub fn for_exceptions(&self, exceptions: Option<&[String]>) -> Arc<Config> {
+        let usual = self.usual.read().unwrap_or_else(PoisonError::into_inner).clone();
         match exceptions {
-            None => self.usual.clone(),
-            Some(names) => Arc::new(ssh_config(self.keys.clone(), preferred(self.offer, names))),
+            None => usual,
+            Some(names) => Arc::new(ssh_config(usual.keys.clone(), preferred(self.offer, names))),
         }
     }
 }

@@ -333,6 +333,11 @@ impl Channel {
         self.sftp.try_lock().map_or(true, |sftp| !sftp.pending.are_none() || sftp.ongoing.is_some())
     }
 
+    /// Whether a file is written in place. Waits while requests are served: not for an async thread.
+    pub fn writes_in_place(&self) -> bool {
+        lock(&self.sftp).handles.write_in_place()
+    }
+
     /// What is being transferred. Waits while requests are served: not for an async thread.
     pub fn transfers(&self) -> Vec<Transfer> {
         lock(&self.sftp).handles.transfers().cloned().collect()

@@ -90,6 +90,12 @@ enum Command {
     Keys(Settings),
     /// Show how the running daemon is; exit code 1 where a master takes no uploads
     Status(operator::Look),
+    /// Make this machine the master; refused while another one answers as master
+    Promote(operator::Promote),
+    /// Hand over to the standby, or have the master hand over to this machine, without losing anything
+    Switchover(operator::Switchover),
+    /// Hand over and back, timed; the report is kept
+    Drill(operator::Look),
     /// Show who is connected, what they transfer and how fast
     Who(operator::Look),
     /// End all connections of an account, from an address, or one by its id
@@ -165,6 +171,9 @@ impl Cli {
                 Some(Command::Healthcheck(settings)) => pair::health::check(settings.load()?.health_listen).await,
                 Some(Command::Keys(settings)) => keys(&settings.load()?),
                 Some(Command::Status(look)) => operator::status(look).await,
+                Some(Command::Promote(promote)) => promote.run().await,
+                Some(Command::Switchover(switchover)) => switchover.run().await,
+                Some(Command::Drill(look)) => operator::drill(look).await,
                 Some(Command::Who(look)) => operator::who(look).await,
                 Some(Command::Kick(kick)) => kick.run().await,
                 Some(Command::Bans(look)) => operator::bans(look).await,

@@ -49,6 +49,11 @@ pub struct Config {
     pub folder_mode: Mode,
     /// How many machines have an upload before it is answered.
     pub acknowledge: Acknowledge,
+    /// The other machines of the pair as this one reaches them, host:port.
+    #[serde(deserialize_with = "pair::config::list")]
+    pub peers: Vec<String>,
+    /// For how long a master that starts asks them whether there is a newer one, before it takes writes without an answer.
+    pub peers_wait: Interval,
     /// The master as clients should reach it, for the sentence by which a standby refuses writes.
     pub master_address: String,
     /// How the activity log is kept.
@@ -197,6 +202,7 @@ impl Config {
 
     /// What no single key shows to be wrong.
     pub fn check(&self) -> anyhow::Result<()> {
+        crate::peers::addresses(&self.peers)?;
         self.modes().check().map_err(usage)
     }
 }
@@ -217,6 +223,8 @@ impl Default for Config {
             file_mode: Mode::default(),
             folder_mode: Mode::default(),
             acknowledge: Acknowledge::Local,
+            peers: Vec::new(),
+            peers_wait: Interval(Duration::from_secs(10)),
             master_address: String::new(),
             activity_log: ActivityLogSettings::default(),
             guard: GuardSettings::default(),
@@ -251,7 +259,7 @@ mod tests {
         let text = include_str!("../../config/sftpd.yaml");
         let shipped: Config = serde_yaml::from_str(text).unwrap();
         assert_eq!(shipped, Config::default());
-        let keys = "listen proxies data state logs users role health_listen algorithms durability file_mode folder_mode acknowledge master_address activity_log \
+        let keys = "listen proxies data state logs users role health_listen algorithms durability file_mode folder_mode acknowledge peers peers_wait master_address activity_log \
                     file_size files_max days_max stdout guard enabled never failed_login no_login grace_exceeded \
                     hostile threshold longest account_threshold connections_per_s connections_burst ipv6_prefix sources_max \
                     limits \

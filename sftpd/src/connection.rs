@@ -166,6 +166,12 @@ impl Connection {
         self.lock().channels.values().any(|channel| channel.is_busy())
     }
 
+    /// Whether it writes a file in place. May wait for a burst of requests: not for an async thread.
+    pub fn writes_in_place(&self) -> bool {
+        let channels: Vec<_> = self.lock().channels.values().cloned().collect();
+        channels.iter().any(|channel| channel.writes_in_place())
+    }
+
     /// What is being transferred on it. May wait for a burst of requests: not for an async thread.
     pub fn transfers(&self) -> Vec<Transfer> {
         let channels: Vec<_> = self.lock().channels.values().cloned().collect();

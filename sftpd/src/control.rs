@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use pair::activity::{Activity, Outcome, sender};
-use pair::control::{Answer, Ban, LINE_BYTES_MAX, Order, Session, Standby, Status, Transfer, path};
+use pair::control::{Answer, Ban, LINE_BYTES_MAX, Move, Order, Peer, Session, Standby, Status, Transfer, path};
 use pair::feed::{Lines, send};
+use pair::node::Phase;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,10 @@ use crate::activity::failed;
 use crate::admin_folder::By;
 use crate::connection::Connection;
 use crate::daemon::Daemon;
+use crate::peers::{Seen, has_our_host_keys};
+use crate::role::drill::drill;
+use crate::role::promotion::promote;
+use crate::role::switchover::switch_over;
 use crate::{feed, local_socket};
 
 /// Connections at once; one more is closed.
@@ -67,9 +72,17 @@ async fn obey(daemon: &Arc<Daemon>, order: Order) -> Answer {
     match order {
         Order::Who {} => Answer::Who(who(daemon).await),
         Order::Status {} => Answer::Status(Box::new(status(daemon).await)),
+        Order::Hello {} => Answer::Hello(Box::new(daemon.hello())),
+        Order::Promote { force } => moved(daemon, "promote", promote(daemon, force.as_deref()).await),
+        Order::Switchover { to } => moved(daemon, "switchover", switch_over(daemon, to.as_deref()).await),
+        Order::Drill {} => moved(daemon, "drill", drill(daemon).await),
         Order::Kick { whom } => kick(daemon, &whom),
         Order::Bans {} => Answer::Bans(bans(daemon)),
         Order::Unban { whom } => unban(daemon, &whom),
+        Order::Unbrought { standby, files } => {
+            daemon.standbys.note_unbrought(standby, files);
+            Answer::Done { text: String::new() }
+        }
         Order::StandbyHas { standby, generation, problem } => {
             daemon.standbys.note(standby, generation, problem);
             Answer::Done { text: String::new() }
@@ -79,6 +92,21 @@ async fn obey(daemon: &Arc<Daemon>, order: Order) -> Answer {
         }
         Order::ApplyUsers { content, only_try } => apply_users(daemon, content.into(), only_try).await,
         Order::ResetPassword { name } => reset_password(daemon, &name).await,
+    }
+}
+
+/// How an order about the master's place has ended; in the activity log, too.
+fn moved(daemon: &Daemon, what: &str, outcome: Result<Move, String>) -> Answer {
+    let command = command(what.to_owned());
+    match outcome {
+        Ok(moved) => {
+            daemon.activity.put(Activity { outcome: Some(Outcome::Complete), ..command });
+            Answer::Moved(Box::new(moved))
+        }
+        Err(text) => {
+            daemon.activity.put(failed(command, Outcome::Refused, &text));
+            Answer::Refused { text }
+        }
     }
 }
 
@@ -121,18 +149,28 @@ fn view(transfer: &crate::transfer::Transfer) -> Transfer {
 async fn status(daemon: &Arc<Daemon>) -> Status {
     let asked = daemon.clone();
     let looked = tokio::task::spawn_blocking(move || {
-        let refuses = if asked.is_standby() { Err(asked.standby_sentence()) } else { asked.volume.probe() };
+        let refuses = match (asked.refuses_clients(), asked.roles.now().phase()) {
+            (Some(sentence), _) => Err(sentence),
+            (None, Phase::Master) => asked.volume.probe(),
+            (None, phase) => Err(phase.text().to_owned()),
+        };
         let room = asked.volume.whole().and_then(|root| root.room(b"/")).ok();
         (refuses.err(), room, feed::Source::acknowledgements(&*asked).unwrap_or_default())
     });
     let (refuses_uploads, room, positions) = looked.await.unwrap_or_default();
-    let accounts = daemon.accounts();
+    let (accounts, standing) = (daemon.accounts(), daemon.roles.now());
     let room =
         room.map(|room| (room.f_blocks.saturating_mul(room.f_frsize), room.f_bavail.saturating_mul(room.f_frsize)));
     let (volume_bytes, volume_free_bytes) = room.unwrap_or_default();
     Status {
-        role: daemon.node.role,
-        node: daemon.node.node.clone(),
+        role: standing.node.role,
+        phase: standing.phase(),
+        epoch: standing.node.newest().map(|epoch| epoch.counter),
+        stopped: standing.node.stopped.clone(),
+        reached: standing.node.follows.as_ref().and_then(|follows| Some(follows.reached.as_ref()?.seq)),
+        divergent: 0,
+        peers: peers(daemon),
+        node: standing.node.node.clone(),
         pair: daemon.volume.marker().pair.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         refuses_uploads,
@@ -146,6 +184,18 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         standbys: standbys(daemon, positions),
         activity_lost: daemon.metrics.lost_activity.get(),
     }
+}
+
+/// What is known of the other machines.
+fn peers(daemon: &Daemon) -> Vec<Peer> {
+    let peer = |(name, seen): (String, Seen)| Peer {
+        name,
+        has_our_host_keys: seen.hello.as_ref().is_some_and(|(hello, _)| has_our_host_keys(daemon, hello)),
+        heard_ms: seen.hello.as_ref().map(|(_, at)| at.elapsed().as_millis() as u64),
+        hello: seen.hello.map(|(hello, _)| hello),
+        problem: seen.problem,
+    };
+    daemon.peers.seen().into_iter().map(peer).collect()
 }
 
 /// What the journal and filesync know of each standby.

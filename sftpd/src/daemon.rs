@@ -9,15 +9,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pair::activity::{Activity, Level, sender};
+use pair::epoch::{Lineage, Reached};
 use pair::extension::Hello;
-use pair::node::{Node, Role};
-use russh::keys::PublicKey;
+use pair::keys::{are_derived, stored_host_keys};
+use pair::node::{Node, Phase, Role};
+use pair::peer::Identity as PairIdentity;
+use russh::keys::{PrivateKey, PublicKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::accounts::Accounts;
 use crate::accounts::checker::Checker;
 use crate::activity::{ActivityLog, Received};
 use crate::admin_folder::AdminFolder;
+use crate::algorithms::Greetings;
 use crate::config::Config;
 use crate::connection::{Connection, Connections};
 use crate::gateway::Gateway;
@@ -25,9 +29,14 @@ use crate::guard::{Guard, Offence};
 use crate::metrics::Metrics;
 use crate::overheard::Overheard;
 use crate::pace::Paces;
+use crate::peers::{Peers, addresses};
+use crate::role::Roles;
 use crate::sftp::Identity;
 use crate::standbys::Standbys;
 use crate::storage::Volume;
+
+/// Bans that the other machine hears of, at most.
+const BANS_TOLD_MAX: usize = 1000;
 
 /// What strangers can bring about is warned of this often at most, in seconds.
 const WARNING_REST_S: u64 = 60;
@@ -38,8 +47,12 @@ pub struct Daemon {
     pub config: Config,
     /// The data volume.
     pub volume: Arc<Volume>,
-    /// Who this machine is.
-    pub node: Node,
+    /// Who this machine is, and what it is for.
+    pub roles: Roles,
+    /// The other machines.
+    pub peers: Peers,
+    /// What clients are offered.
+    pub greetings: Greetings,
     /// The key by which the other machine logs in.
     pub peer_key: PublicKey,
     /// The admin folder.
@@ -77,11 +90,14 @@ impl Daemon {
         config: Config,
         volume: Arc<Volume>,
         node: Node,
-        peer_key: PublicKey,
+        pair: PairIdentity,
+        keys: Vec<PrivateKey>,
         accounts: Accounts,
-    ) -> std::io::Result<Daemon> {
+    ) -> anyhow::Result<Daemon> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let metrics = Metrics::new(node.role, accounts.generation);
+        let metrics = Metrics::new(accounts.generation);
+        let roles = Roles::new(node)?;
+        metrics.role(&roles.now());
         let keep = config.activity_log.keep();
         let activity =
             ActivityLog::start(&config.logs, keep, config.activity_log.stdout, metrics.lost_activity.clone())?;
@@ -94,10 +110,11 @@ impl Daemon {
             activity,
             received_activity: Received::new(&config.logs, keep),
             connections: Arc::default(),
-            config,
             volume,
-            node,
-            peer_key,
+            roles,
+            peer_key: pair.key().public_key().clone(),
+            peers: Peers::new(pair, &addresses(&config.peers)?),
+            greetings: Greetings::new(keys, config.algorithms),
             admin_folder: AdminFolder::default(),
             standbys: Standbys::default(),
             since: jiff::Timestamp::now(),
@@ -109,6 +126,7 @@ impl Daemon {
             guard,
             gateway,
             warned_s: AtomicI64::new(0),
+            config,
         })
     }
 
@@ -139,7 +157,17 @@ impl Daemon {
 
     /// Whether this machine is a standby.
     pub fn is_standby(&self) -> bool {
-        self.node.role == Role::Standby
+        self.roles.now().node.role == Role::Standby
+    }
+
+    /// Why accounts may not write here now, if so. What only waits for a moment is not refused.
+    pub fn refuses_clients(&self) -> Option<String> {
+        let standing = self.roles.now();
+        match standing.phase() {
+            Phase::Asking | Phase::Master | Phase::Draining | Phase::Handing => None,
+            Phase::Standby | Phase::Returning => Some(self.standby_sentence()),
+            Phase::Stopped => standing.node.stopped.clone(),
+        }
     }
 
     /// What a client hears that wants to write to a standby.
@@ -152,12 +180,35 @@ impl Daemon {
 
     /// What this machine says of itself.
     pub fn hello(&self) -> Hello {
+        let standing = self.roles.now();
+        let (word, chapter) = (standing.word(), self.volume.chapter());
+        let (lineage, reached) = match word.role {
+            Role::Master => {
+                let (epoch, run) = (chapter.epoch.id.clone(), chapter.lineage.run().to_owned());
+                let seq = *self.volume.decided().borrow();
+                (chapter.lineage.clone(), Some(Reached { epoch, run, seq }))
+            }
+            Role::Standby => (Lineage::default(), standing.node.follows.clone().and_then(|follows| follows.reached)),
+        };
+        let state = &self.config.state;
+        let shown = stored_host_keys(state).unwrap_or_default();
+        let bans = self.guard.bans(Instant::now()).into_iter().take(BANS_TOLD_MAX);
         Hello {
             pair: self.volume.marker().pair.clone(),
-            node: self.node.node.clone(),
-            role: self.node.role,
+            node: word.node,
+            role: word.role,
             version: env!("CARGO_PKG_VERSION").into(),
-            ..Hello::default()
+            phase: Some(standing.phase()),
+            instance: self.roles.instance.clone(),
+            epoch: word.epoch,
+            reached,
+            lineage,
+            host_keys: shown.iter().filter_map(|key| key.to_openssh().ok()).collect(),
+            takes_host_keys: word.role == Role::Standby && are_derived(state),
+            accounts_generation: self.accounts().generation,
+            refuses: self.volume.failure(),
+            offers: 0,
+            bans: bans.map(|ban| (ban.source.to_string(), ban.left.as_secs())).collect(),
         }
     }
 

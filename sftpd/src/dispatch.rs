@@ -9,7 +9,7 @@ use pair::wire::{self, Code, Reader, kind, open_flag};
 
 use crate::fault::Fault;
 use crate::recording::{self, Recorded};
-use crate::requests::{attributes, checksums, closing, content, copying, extended, folders, names};
+use crate::requests::{attributes, checksums, closing, content, copying, extended, folders, machines, names};
 use crate::sftp::{Later, Reply, Request, Sftp, Stop};
 
 /// What a request does, as far as rights are concerned.
@@ -117,7 +117,11 @@ static EXTENSIONS: &[ExtensionRow] = &[
     extension("check-file-handle", "1", Does::Reads, checksums::check_file_handle),
     extension("check-file-name", "1", Does::Reads, checksums::check_file_name),
     extension(pair::extension::WHOAMI, "1", Does::Looks, extended::whoami),
-    of_the_pair(pair::extension::HELLO, Does::Looks, extended::hello),
+    of_the_pair(pair::extension::HELLO, Does::Looks, machines::hello),
+    of_the_pair(pair::extension::REACHED, Does::Changes, machines::reached),
+    of_the_pair(pair::extension::TAKE_OVER, Does::Looks, machines::take_over),
+    of_the_pair(pair::extension::SWITCH_OVER, Does::Looks, machines::switch_over),
+    of_the_pair(pair::extension::HOST_KEYS, Does::Changes, machines::host_keys),
     of_the_pair(pair::extension::ACCOUNTS, Does::Looks, extended::accounts),
     of_the_pair(pair::extension::DIGEST, Does::Looks, extended::digest),
     of_the_pair(pair::extension::ACTIVITY, Does::Looks, extended::activity),

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use pair::epoch::Epoch;
 use pair::exit::usage;
 use pair::feed::{
     Hello, Lines, Message, REQUEST_BYTES_MAX, Request, STANDBY_NAME_MAX, Standby, is_standby_name, path, send,
@@ -24,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::local_socket;
+use crate::storage::Chapter;
 
 /// How long nothing is said before a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -38,8 +38,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Where the changes come from.
 pub trait Source: Send + Sync + 'static {
-    /// The epoch. It stays the same as long as the source lives.
-    fn epoch(&self) -> Epoch;
+    /// What the numbers belong to. Whoever follows begins anew when that changes.
+    fn chapters(&self) -> watch::Receiver<Arc<Chapter>>;
     /// The machine, as in its `node.yaml`.
     fn node(&self) -> String;
     /// The last `seq` all of whose predecessors are decided.
@@ -58,12 +58,12 @@ pub trait Source: Send + Sync + 'static {
 }
 
 impl Source for Daemon {
-    fn epoch(&self) -> Epoch {
-        self.volume.epoch().clone()
+    fn chapters(&self) -> watch::Receiver<Arc<Chapter>> {
+        self.volume.chapters()
     }
 
     fn node(&self) -> String {
-        self.node.node.clone()
+        self.roles.now().node.node.clone()
     }
 
     fn decided(&self) -> watch::Receiver<u64> {
@@ -71,12 +71,8 @@ impl Source for Daemon {
     }
 
     fn settle(&self) {
-        // Outcomes are written after the answers of their group: when the second is answered, those of the first are.
-        for _ in 0..2 {
-            if futures::executor::block_on(self.volume.settle()).is_err() {
-                return;
-            }
-        }
+        // A volume that is read-only decides nothing more.
+        let _ = futures::executor::block_on(self.volume.decide_all());
     }
 
     fn first_seq(&self) -> anyhow::Result<u64> {
@@ -173,6 +169,7 @@ async fn write_answers(
     let mut write = BufWriter::new(write);
     let mut decided = feed.source.decided();
     let mut sent: Option<u64> = None;
+    let mut chapters = feed.source.chapters();
     send(&mut write, &feed.blocking(Feed::hello).await?).await?;
     loop {
         write.flush().await?;
@@ -203,6 +200,7 @@ async fn write_answers(
                 }
                 sent = Some(now_sent);
             }
+            _ = chapters.changed() => return Ok(()),
             () = tokio::time::sleep_until(heartbeat) => {
                 if let Some(seq) = sent {
                     send(&mut write, &Message::Heartbeat { seq, time_ms: now_ms() }).await?;
@@ -241,13 +239,18 @@ impl Feed {
         worked.inspect_err(|error| tracing::error!(error = format!("{error:#}"), "the feed cannot be served"))
     }
 
+    fn chapter(&self) -> Arc<Chapter> {
+        self.source.chapters().borrow().clone()
+    }
+
     fn last_seq(&self) -> u64 {
         *self.source.decided().borrow()
     }
 
     fn hello(&self) -> anyhow::Result<Message> {
-        let (epoch, node, first_seq) = (self.source.epoch(), self.source.node(), self.source.first_seq()?);
-        Ok(Message::Hello(Hello { epoch, first_seq, last_seq: self.last_seq(), node }))
+        let (chapter, node, first_seq) = (self.chapter(), self.source.node(), self.source.first_seq()?);
+        let (epoch, run, began_after) = (chapter.epoch.clone(), chapter.lineage.run().to_owned(), chapter.began_after);
+        Ok(Message::Hello(Hello { epoch, run, began_after, first_seq, last_seq: self.last_seq(), node }))
     }
 
     /// Does what a client asks. An error ends the connection.
@@ -275,13 +278,13 @@ impl Feed {
         self.source.settle();
         let standbys = self.source.acknowledgements()?.into_iter();
         let standbys = standbys.map(|(name, seq, time_ms)| Standby { name, seq, time_ms }).collect();
-        Ok(Message::Status { epoch: self.source.epoch(), last_seq: self.last_seq(), standbys })
+        Ok(Message::Status { epoch: self.chapter().epoch.clone(), last_seq: self.last_seq(), standbys })
     }
 
     /// Notes an acknowledgement, or says why not.
     fn acknowledge(&self, standby: &str, position: &Position) -> anyhow::Result<Option<String>> {
         let _turn = self.acknowledging.lock().unwrap_or_else(PoisonError::into_inner);
-        let (epoch, last, seq) = (self.source.epoch().id, self.last_seq(), position.seq);
+        let (epoch, last, seq) = (self.chapter().epoch.id.clone(), self.last_seq(), position.seq);
         if position.epoch != epoch {
             return Ok(Some(format!("{seq} of epoch {} is not of this feed: its epoch is {epoch}", position.epoch)));
         }
@@ -298,7 +301,8 @@ impl Feed {
 
     /// Where a subscriber starts, and what it must be told first. Whether its position is too old shows in `batch`.
     fn start(&self, from: Option<&Position>) -> (u64, Option<Message>) {
-        let (epoch, last) = (self.source.epoch(), self.last_seq());
+        let (chapter, last) = (self.chapter(), self.last_seq());
+        let epoch = &chapter.epoch;
         let reason = match from {
             // The first epoch starts with the volume; a later one knows nothing of what was there before.
             None if epoch.parent.is_some() => "what was there before this epoch is not in its records".to_owned(),

@@ -54,9 +54,9 @@ impl Server {
         let location = Location { data: &config.data, state: &config.state, pair_id: &secret.pair_id() };
         let _inside = runtime.enter();
         let volume = Volume::open(&location, &mut node, config.durability).expect("a volume");
-        let key = pair::keys::peer_key(&secret).expect("a key").public_key().clone();
+        let pair = pair::peer::Identity::new(&secret, &config.state).expect("a key");
         let accounts = Accounts::new(1, [account(USER), account(ADMIN)]);
-        let daemon = Arc::new(Daemon::new(config, volume, node, key, accounts).expect("a thread"));
+        let daemon = Arc::new(Daemon::new(config, volume, node, pair, Vec::new(), accounts).expect("a thread"));
         drop(_inside);
         Server { runtime, daemon }
     }

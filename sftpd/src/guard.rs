@@ -179,6 +179,16 @@ impl Guard {
         bans
     }
 
+    /// Takes over the master's bans, by address and seconds. Who is never banned here is not banned by them.
+    pub fn adopt(&self, bans: &[(String, u64)]) {
+        let now = Instant::now();
+        for (source, seconds) in bans {
+            let Some(net) = network(source).filter(|net| self.source(net.addr()).is_some()) else { continue };
+            let left = Duration::from_secs(*seconds).min(self.settings.longest.get());
+            self.lock().by_source.adopt(net, left, self.settings.sources_max, now);
+        }
+    }
+
     /// All accounts whose passwords are shut, with how long that holds.
     pub fn shut_accounts(&self, now: Instant) -> Vec<(String, Duration)> {
         self.lock().by_account.banned(now).map(|(account, left)| (account.clone(), left)).collect()

@@ -259,6 +259,11 @@ impl Handles {
         }
     }
 
+    /// Whether a file is written in place.
+    pub fn write_in_place(&self) -> bool {
+        self.open.values().any(|handle| matches!(handle, Handle::Direct(_)))
+    }
+
     /// Whether something is being written.
     pub fn are_writing(&self) -> bool {
         self.open.values().any(|handle| matches!(handle, Handle::Upload(_) | Handle::Direct(_) | Handle::Draft(_)))

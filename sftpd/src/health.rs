@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pair::health::Pages;
+use pair::node::Phase;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,12 @@ pub async fn serve(daemon: Arc<Daemon>, listener: TcpListener, shutdown: Cancell
 
 impl Pages for Daemon {
     fn ready(&self) -> Result<(), String> {
-        self.volume.probe()
+        match self.roles.now().phase() {
+            // It would wait, and then be taken or refused.
+            phase @ (Phase::Asking | Phase::Draining | Phase::Handing) => Err(phase.text().to_owned()),
+            Phase::Stopped => Err(self.refuses_clients().unwrap_or_default()),
+            Phase::Master | Phase::Standby | Phase::Returning => self.volume.probe(),
+        }
     }
 
     fn metrics(&self) -> String {
@@ -23,6 +29,6 @@ impl Pages for Daemon {
     }
 
     fn primary(&self) -> bool {
-        !self.is_standby() && self.volume.failure().is_none()
+        self.roles.now().phase() == Phase::Master && self.volume.failure().is_none()
     }
 }

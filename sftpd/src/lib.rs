@@ -40,7 +40,6 @@ mod fault;
 mod handles;
 mod modes;
 mod requests;
-mod role;
 mod sftp;
 mod transfer;
 
@@ -56,6 +55,9 @@ mod control;
 mod feed;
 mod local_socket;
 
+mod peers;
+mod role;
+
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 
@@ -65,14 +67,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pair::exit::usage;
-use pair::keys::{fingerprint, host_keys, peer_key};
+use pair::keys::{fingerprint, host_keys};
 use pair::node::{self, Node, Role};
 use pair::secret::PairSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::algorithms::Greetings;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::storage::{Location, Volume};
@@ -127,26 +128,29 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     let (sftp, health) = (bind(config.listen, "listen").await?, bind(config.health_listen, "health_listen").await?);
     let (listen, health_listen) = (sftp.local_addr()?, health.local_addr()?);
     let (feed, orders) = (feed::bind(&config.state)?, control::bind(&config.state)?);
-    let peer_key = peer_key(&secret)?.public_key().clone();
+    let pair = pair::peer::Identity::new(&secret, &config.state)?;
     let kept = Accounts::load(&config.state)?;
     // A first start that broke off has kept accounts, but none in them.
     let knows_nobody = kept.as_ref().is_none_or(|kept| kept.iter().next().is_none());
     let is_first_start = knows_nobody && node.role == Role::Master;
-    let daemon = Arc::new(Daemon::new(config, volume, node, peer_key, kept.unwrap_or_default())?);
+    let shown: Vec<_> = keys.iter().map(|key| key.public_key().clone()).collect();
+    let daemon = Arc::new(Daemon::new(config, volume, node, pair, keys, kept.unwrap_or_default())?);
     if is_first_start {
         daemon.admin_folder.seed(&daemon, &daemon.config.users).await?;
     }
-    daemon.announce(&format!("{} of pair {}", daemon.node.role, daemon.volume.marker().pair));
-    for key in &keys {
-        daemon.announce(&format!("host key {} ({})", fingerprint(key.public_key()), key.algorithm()));
+    daemon.take_place().await?;
+    daemon.announce(&format!("{} of pair {}", daemon.roles.now().phase().text(), daemon.volume.marker().pair));
+    for key in &shown {
+        daemon.announce(&format!("host key {} ({})", fingerprint(key), key.algorithm()));
     }
     daemon.announce(&format!("health on {health_listen}"));
     daemon.announce(&format!("listening on {listen}"));
-    let greetings = Greetings::new(keys, daemon.config.algorithms);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
     tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
     tasks.spawn(look_after_uploads(daemon.clone(), shutdown.clone()));
+    tasks.spawn(peers::keep_company(daemon.clone(), shutdown.clone()));
+    tasks.spawn(role::asking::ask(daemon.clone(), shutdown.clone()));
     let (source, feed_shutdown) = (daemon.clone(), shutdown.clone());
     tasks.spawn(async move {
         feed::serve(source, feed, feed_shutdown).await;
@@ -157,7 +161,7 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
         control::serve(source, orders, control_shutdown).await;
         Ok(())
     });
-    let sessions = listener::listen(daemon.clone(), sftp, greetings, shutdown.clone());
+    let sessions = listener::listen(daemon.clone(), sftp, shutdown.clone());
     tasks.spawn(async move {
         sessions.await;
         Ok(())
@@ -194,6 +198,7 @@ mod tests {
     use super::*;
     use pair::client::{Client, Login, connect};
     use pair::extension::{HELLO, Hello};
+    use pair::keys::peer_key;
 
     struct Fixture {
         _folder: tempfile::TempDir,

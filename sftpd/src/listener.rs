@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::{Account, Accounts};
-use crate::algorithms::Greetings;
 use crate::connection::{Connection, OpenConnection};
 use crate::daemon::Daemon;
 use crate::doors::{Door, Doors};
@@ -41,9 +40,9 @@ const NAME_SHOWN_MAX: usize = 64;
 const NAMES_SHOWN_MAX: usize = 300;
 
 /// Accepts until `shutdown`, then lets running transfers end.
-pub async fn listen(daemon: Arc<Daemon>, listener: TcpListener, greetings: Greetings, shutdown: CancellationToken) {
+pub async fn listen(daemon: Arc<Daemon>, listener: TcpListener, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
-    let hall = Arc::new(Hall { daemon: daemon.clone(), greetings, doors: Arc::default(), unproxied: Mutex::default() });
+    let hall = Arc::new(Hall { daemon: daemon.clone(), doors: Arc::default(), unproxied: Mutex::default() });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -86,7 +85,6 @@ fn plain(peer: SocketAddr) -> SocketAddr {
 /// Where connections come in.
 struct Hall {
     daemon: Arc<Daemon>,
-    greetings: Greetings,
     doors: Arc<Doors>,
     /// Connections from each load balancer that have not said for whom they are.
     unproxied: Mutex<HashMap<IpAddr, usize>>,
@@ -164,6 +162,7 @@ impl Hall {
         // Without it small answers wait for the client's acknowledgements; nothing breaks where it cannot be set.
         let _ = stream.set_nodelay(true);
         let ssh = self
+            .daemon
             .greetings
             .for_exceptions(open.connection.overheard.as_ref().map(|overheard| overheard.exceptions.as_slice()));
         serve(self.daemon.clone(), stream, open, ssh, door, shutdown).await;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use pair::node::Role;
+use pair::node::Phase;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use crate::role::standing::Standing;
 
 /// A request's or result's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,13 +33,15 @@ pub struct Metrics {
     sent_bytes: Counter,
     panics: Counter,
     generation: Gauge<u64, AtomicU64>,
+    phase: Family<Named, Gauge>,
+    epoch: Gauge<u64, AtomicU64>,
     /// Records of the activity log that could not be kept.
     pub lost_activity: Counter,
 }
 
 impl Metrics {
     /// All at zero.
-    pub fn new(role: Role, generation: u64) -> Metrics {
+    pub fn new(generation: u64) -> Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("sftpd"),
             connections: Counter::default(),
@@ -51,12 +55,14 @@ impl Metrics {
             sent_bytes: Counter::default(),
             panics: Counter::default(),
             generation: Gauge::default(),
+            phase: Family::default(),
+            epoch: Gauge::default(),
             lost_activity: Counter::default(),
         };
         metrics.generation(generation);
         let registry = &mut metrics.registry;
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION").to_owned()), ("role", role.to_string())]);
-        registry.register("build", "Version and role", build);
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION").to_owned())]);
+        registry.register("build", "Version", build);
         registry.register("connections", "Connections accepted", metrics.connections.clone());
         registry.register("sessions", "Connections open now", metrics.sessions.clone());
         registry.register("logins", "Logins by result", metrics.logins.clone());
@@ -68,6 +74,8 @@ impl Metrics {
         registry.register("sent_bytes", "Bytes of file content sent", metrics.sent_bytes.clone());
         registry.register("session_panics", "Sessions ended by a bug", metrics.panics.clone());
         registry.register("accounts_generation", "Number of the accounts in force", metrics.generation.clone());
+        registry.register("phase", "What the machine does in its role: 1 for what it does now", metrics.phase.clone());
+        registry.register("epoch", "Number of the newest epoch that it knows", metrics.epoch.clone());
         registry.register("activity_lost", "Records missing in activity.log", metrics.lost_activity.clone());
         metrics
     }
@@ -122,6 +130,15 @@ impl Metrics {
     /// Other accounts are in force.
     pub fn generation(&self, generation: u64) {
         self.generation.set(generation);
+    }
+
+    /// What the machine does now.
+    pub fn role(&self, standing: &Standing) {
+        let now = standing.phase();
+        for phase in Phase::ALL {
+            self.phase.get_or_create(&Named { name: phase.name() }).set(i64::from(phase == now));
+        }
+        self.epoch.set(standing.node.newest().map_or(0, |epoch| epoch.counter));
     }
 
     /// All of it as text.

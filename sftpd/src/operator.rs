@@ -1,7 +1,7 @@
 //! What an operator asks a running daemon on the command line, and how the answers look on a terminal.
 
 use clap::Args;
-use pair::control::{Answer, Ban, Order, Session, Status, ask};
+use pair::control::{Answer, Ban, Move, Order, Peer, Session, Status, ask};
 use pair::exit::usage;
 use serde::Serialize;
 
@@ -46,6 +46,32 @@ pub struct ApplyUsers {
     /// Only say what would come of it
     #[arg(long)]
     check: bool,
+}
+
+/// `promote`.
+#[derive(Args)]
+pub struct Promote {
+    #[command(flatten)]
+    daemon: Whereabouts,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Promote also where that gives up what the other machine has: its address as in the settings, or its id
+    #[arg(long, value_name = "OTHER MACHINE")]
+    force: Option<String>,
+}
+
+/// `switchover`.
+#[derive(Args)]
+pub struct Switchover {
+    #[command(flatten)]
+    daemon: Whereabouts,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// To which standby, where there are several: its address as in the settings, or its id
+    #[arg(long, value_name = "MACHINE")]
+    to: Option<String>,
 }
 
 /// `reset-password`.
@@ -102,6 +128,46 @@ impl ResetPassword {
     pub async fn run(self) -> anyhow::Result<()> {
         done(&self.daemon, Order::ResetPassword { name: self.name }).await
     }
+}
+
+impl Promote {
+    /// Makes this machine the master.
+    pub async fn run(self) -> anyhow::Result<()> {
+        moved(&self.daemon, self.json, Order::Promote { force: self.force }).await
+    }
+}
+
+impl Switchover {
+    /// Hands over, or has it handed over.
+    pub async fn run(self) -> anyhow::Result<()> {
+        moved(&self.daemon, self.json, Order::Switchover { to: self.to }).await
+    }
+}
+
+/// Hands over and back.
+pub async fn drill(look: Look) -> anyhow::Result<()> {
+    moved(&look.daemon, look.json, Order::Drill {}).await
+}
+
+async fn moved(daemon: &Whereabouts, json: bool, order: Order) -> anyhow::Result<()> {
+    let Answer::Moved(moved) = asked(daemon, order).await? else {
+        anyhow::bail!("sftpd answered something else");
+    };
+    if json {
+        say(&serde_json::to_string_pretty(&moved)?);
+    } else {
+        lines_of_move(&moved).iter().for_each(|line| say(line));
+    }
+    Ok(())
+}
+
+fn lines_of_move(moved: &Move) -> Vec<String> {
+    let took = format!("{} done in {} ms", moved.what, moved.elapsed_ms);
+    let mut lines = vec![format!("{took}: {} is the master, in epoch {}", moved.master, moved.epoch)];
+    lines.extend(moved.steps.iter().map(|step| format!("  {:>6} ms  {}", step.elapsed_ms, step.name)));
+    lines.extend(moved.gap_ms.map(|gap_ms| format!("no changes were taken for {gap_ms} ms")));
+    lines.extend(moved.remarks.iter().map(|remark| shown(remark)));
+    lines
 }
 
 /// Shows what is banned.
@@ -200,13 +266,20 @@ pub async fn status(look: Look) -> anyhow::Result<()> {
 fn lines_of_status(status: &Status) -> Vec<String> {
     let uploads = status.refuses_uploads.as_ref().map_or("taken".to_owned(), |reason| format!("refused: {reason}"));
     let mut lines = vec![
-        format!("{} of pair {} (node {}, version {})", status.role, status.pair, status.node, status.version),
+        format!("{} of pair {} (node {}, version {})", status.phase.text(), status.pair, status.node, status.version),
+        format!("epoch {}", status.epoch.map_or("none yet".to_owned(), |epoch| epoch.to_string())),
         format!("running since {}, {} connections", status.since, status.connections),
         format!("uploads: {uploads}"),
         format!("accounts: {}, generation {}", status.accounts, status.accounts_generation),
         format!("volume: {} free of {}", size(status.volume_free_bytes), size(status.volume_bytes)),
         format!("last change: {}", status.last_seq),
     ];
+    lines.extend(status.stopped.iter().map(|why| format!("STOPPED: {}", shown(why))));
+    lines.extend(status.reached.map(|seq| format!("has the master's changes up to {seq}")));
+    lines.extend(status.peers.iter().flat_map(lines_of_peer));
+    if status.divergent > 0 {
+        lines.push(format!("{} files are set aside here: sftpd divergent list", status.divergent));
+    }
     for standby in &status.standbys {
         let seq = standby.seq.map_or("no position yet".to_owned(), |seq| format!("has all up to change {seq}"));
         let accounts = match (&standby.problem, standby.accounts_generation) {
@@ -218,6 +291,23 @@ fn lines_of_status(status: &Status) -> Vec<String> {
     }
     if status.activity_lost > 0 {
         lines.push(format!("activity.log lacks {} records since the start", status.activity_lost));
+    }
+    lines
+}
+
+fn lines_of_peer(peer: &Peer) -> Vec<String> {
+    let heard = peer.heard_ms.map_or("never".to_owned(), |ms| format!("{:.1} s ago", ms as f64 / 1000.0));
+    let said = peer.hello.as_ref().map(|hello| {
+        let phase = hello.phase.map_or("", pair::node::Phase::text);
+        let epoch = hello.epoch.as_ref().map_or(0, |epoch| epoch.counter);
+        format!("{phase}, epoch {epoch} (node {}, version {})", shown(&hello.node), shown(&hello.version))
+    });
+    let mut lines = vec![format!("{}: {}, heard {heard}", shown(&peer.name), said.unwrap_or_else(|| "unknown".into()))];
+    lines.extend(peer.problem.iter().map(|problem| format!("  {}", shown(problem))));
+    if peer.hello.is_some() && !peer.has_our_host_keys {
+        lines.push(
+            "  its host keys are not this machine's: failover is not armed, because clients would be warned".into(),
+        );
     }
     lines
 }

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use pair::wire::{Attrs, Reader};
@@ -105,6 +105,18 @@ impl<F: Into<Fault>> From<F> for Stop {
     }
 }
 
+/// What the other machine has said of itself in a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Greeting {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is the master, in the epoch with this id.
+    Master(String),
+    /// Something for which it may not write.
+    Refused(String),
+}
+
 /// One SFTP session.
 pub struct Sftp {
     /// The daemon it is a session of.
@@ -130,6 +142,8 @@ pub struct Sftp {
     /// Files that this session has uploaded where its account may only add.
     pub published: HashSet<FolderId>,
     greeted: bool,
+    /// What the other machine has said of itself in this session.
+    greeting: Arc<Mutex<Greeting>>,
     /// Its changes that are on their way.
     pub pending: Pending,
 }
@@ -178,6 +192,7 @@ impl Sftp {
             ongoing: None,
             published: HashSet::new(),
             greeted: false,
+            greeting: Arc::default(),
             pending: Pending::default(),
         })
     }
@@ -195,6 +210,16 @@ impl Sftp {
     /// Whether this is the other machine of the pair.
     pub fn is_peer(&self) -> bool {
         matches!(self.identity, Identity::Peer)
+    }
+
+    /// What the other machine has said of itself.
+    pub fn greeting(&self) -> MutexGuard<'_, Greeting> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for who hears it later.
+    pub fn shared_greeting(&self) -> Arc<Mutex<Greeting>> {
+        self.greeting.clone()
     }
 
     /// The settings for modes, which are the accounts' only: replication does as the master has it.

@@ -3,6 +3,7 @@
 //! Only what is recent counts: a filesync that has gone silent no longer speaks for anybody.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -25,18 +26,22 @@ pub struct Word {
 
 /// The standbys that filesync has told of.
 #[derive(Debug)]
-pub struct Standbys(watch::Sender<BTreeMap<String, Word>>);
+pub struct Standbys {
+    words: watch::Sender<BTreeMap<String, Word>>,
+    // Held for a line, never across an await.
+    unbrought: Mutex<BTreeMap<String, u64>>,
+}
 
 impl Default for Standbys {
     fn default() -> Standbys {
-        Standbys(watch::channel(BTreeMap::new()).0)
+        Standbys { words: watch::channel(BTreeMap::new()).0, unbrought: Mutex::default() }
     }
 }
 
 impl Standbys {
     /// Notes what filesync tells.
     pub fn note(&self, standby: String, generation: Option<u64>, problem: Option<String>) {
-        self.0.send_modify(|words| {
+        self.words.send_modify(|words| {
             words.retain(|_, word| word.at.elapsed() < BELIEVED);
             words.insert(standby, Word { generation, problem, at: Instant::now() });
         });
@@ -44,7 +49,7 @@ impl Standbys {
 
     /// What is known now.
     pub fn words(&self) -> BTreeMap<String, Word> {
-        let words = self.0.borrow();
+        let words = self.words.borrow();
         words
             .iter()
             .filter(|(_, word)| word.at.elapsed() < BELIEVED)
@@ -52,9 +57,20 @@ impl Standbys {
             .collect()
     }
 
+    /// Notes how many files cannot be brought to a standby.
+    pub fn note_unbrought(&self, standby: String, files: u64) {
+        self.unbrought.lock().unwrap_or_else(PoisonError::into_inner).insert(standby, files);
+    }
+
+    /// How many files cannot be brought to a standby, if there are any.
+    pub fn unbrought(&self, standby: &str) -> Option<u64> {
+        let unbrought = self.unbrought.lock().unwrap_or_else(PoisonError::into_inner);
+        unbrought.get(standby).copied().filter(|count| *count > 0)
+    }
+
     /// Waits, for a moment, until every standby has accounts or has said why not; a sentence for each.
     pub async fn wait_for(&self, generation: u64) -> Vec<String> {
-        let mut words = self.0.subscribe();
+        let mut words = self.words.subscribe();
         let is_told = |word: &Word| word.problem.is_some() || word.generation >= Some(generation);
         let all = words.wait_for(|words| words.values().filter(|word| word.at.elapsed() < BELIEVED).all(is_told));
         // Who has not answered by then is named below.

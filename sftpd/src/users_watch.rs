@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher};
+use pair::node::{Phase, Role};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -19,18 +20,28 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// Watches until `shutdown`. A standby's accounts come from the master: it watches nothing.
 pub async fn watch(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::Result<()> {
-    if daemon.is_standby() {
-        shutdown.cancelled().await;
-        return Ok(());
-    }
-    let touched = Arc::new(Notify::new());
-    let _watcher = start_watcher(&daemon, touched.clone());
     loop {
-        daemon.admin_folder.look(&daemon).await;
+        let watched = async {
+            daemon.roles.wait_until(|standing| standing.phase() == Phase::Master).await;
+            tokio::select! {
+                () = watch_as_master(&daemon) => {}
+                () = daemon.roles.wait_until(|standing| standing.node.role == Role::Standby) => {}
+            }
+        };
+        if shutdown.run_until_cancelled(watched).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn watch_as_master(daemon: &Arc<Daemon>) {
+    let touched = Arc::new(Notify::new());
+    let _watcher = start_watcher(daemon, touched.clone());
+    loop {
+        daemon.admin_folder.look(daemon).await;
         tokio::select! {
             () = touched.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = shutdown.cancelled() => return Ok(()),
         }
         tokio::time::sleep(QUIET).await;
     }

@@ -7,6 +7,7 @@
 mod client;
 pub mod containers;
 mod cut;
+mod duo;
 mod link;
 pub mod load;
 mod machine;
@@ -25,6 +26,7 @@ mod wait;
 
 pub use client::{Outcome, Sftp, rclone_remote};
 pub use cut::Cut;
+pub use duo::Duo;
 pub use link::{Direction, Link};
 pub use machine::{Machine, MachineBuilder, new_secret, read_activity};
 pub use mirror::Mirror;

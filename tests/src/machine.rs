@@ -20,9 +20,16 @@ pub struct MachineBuilder {
     data: Option<PathBuf>,
     settings: Vec<(String, String)>,
     boot: Option<PathBuf>,
+    address: Option<SocketAddr>,
 }
 
 impl MachineBuilder {
+    /// Where it listens, for machines that must know each other before they start.
+    pub fn address(mut self, address: SocketAddr) -> MachineBuilder {
+        self.address = Some(address);
+        self
+    }
+
     /// Has the program take what is in `file` for the id of the system's boot, as after a power cut. Only for root.
     pub fn boot(mut self, file: &Path) -> MachineBuilder {
         self.boot = Some(file.to_owned());
@@ -81,7 +88,7 @@ impl MachineBuilder {
             settings: settings.into_iter().chain(self.settings).collect(),
             boot: self.boot,
             program: None,
-            address: None,
+            address: self.address,
             health: None,
         }
     }
@@ -115,6 +122,7 @@ impl Machine {
             data: None,
             settings: Vec::new(),
             boot: None,
+            address: None,
         }
     }
 

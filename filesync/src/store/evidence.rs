@@ -1,6 +1,6 @@
 //! What passes remember of each other: what was missing, what is held, what is known to be gone.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Held, Store, below};
 use crate::safety::{Memory, Missed, Reason, Verdict};
@@ -10,6 +10,25 @@ use crate::tree::Path;
 const BUDGET_SPAN_S: i64 = 3600;
 
 impl Store {
+    /// Notes the epoch in which this machine is the master. What was missing, held or told in another is no evidence in this one: the standby may
+    /// have been the master meanwhile. Tells whether it is another.
+    pub fn begin_epoch(&mut self, epoch: &str) -> rusqlite::Result<bool> {
+        let id = self.standby;
+        let tx = self.db.transaction()?;
+        let known: Option<String> =
+            tx.query_row("SELECT id FROM epoch WHERE standby = ?", [id], |row| row.get(0)).optional()?;
+        let is_other = known.as_ref().is_some_and(|known| known != epoch);
+        if is_other {
+            for table in ["missed", "held", "gone", "problem"] {
+                tx.execute(&format!("DELETE FROM {table} WHERE standby = ?"), [id])?;
+            }
+            tx.execute("UPDATE standby SET verified = 0 WHERE id = ?", [id])?;
+        }
+        tx.execute("INSERT OR REPLACE INTO epoch VALUES (?, ?)", params![id, epoch])?;
+        tx.commit()?;
+        Ok(is_other)
+    }
+
     /// Begins a pass: gives it a number, and recalls what earlier ones left.
     pub fn begin_pass(&mut self, now_s: i64, budget_percent: u64) -> rusqlite::Result<Memory> {
         let id = self.standby;

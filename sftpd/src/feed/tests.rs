@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pair::epoch::{Epoch, Lineage};
 use pair::feed::{Event, MESSAGE_BYTES_MAX, Subscription};
 use pair::record::{Operation, VolumePath};
 use tokio::io::AsyncReadExt;
@@ -16,6 +17,7 @@ use super::*;
 /// A journal of which each record's `seq` is its place.
 struct Memory {
     epoch: Epoch,
+    chapters: watch::Sender<Arc<Chapter>>,
     decided: watch::Sender<u64>,
     records: Mutex<Vec<Record>>,
     first: AtomicU64,
@@ -28,8 +30,10 @@ struct Memory {
 
 impl Memory {
     fn new(epoch: Epoch) -> Arc<Memory> {
+        let chapter = Chapter { epoch: epoch.clone(), began_after: 0, lineage: Lineage::default() };
         Arc::new(Memory {
             epoch,
+            chapters: watch::Sender::new(Arc::new(chapter)),
             decided: watch::Sender::new(0),
             records: Mutex::default(),
             first: AtomicU64::new(1),
@@ -81,8 +85,8 @@ fn record(seq: u64) -> Record {
 }
 
 impl Source for Memory {
-    fn epoch(&self) -> Epoch {
-        self.epoch.clone()
+    fn chapters(&self) -> watch::Receiver<Arc<Chapter>> {
+        self.chapters.subscribe()
     }
 
     fn node(&self) -> String {
@@ -203,7 +207,14 @@ async fn from_the_start_every_record_comes_in_order_and_new_ones_follow() {
     let count = 2 * BATCH as u64 + 3;
     served.journal.done(count);
     let mut subscription = served.subscribe("b", None).await;
-    let hello = Hello { epoch: served.journal.epoch.clone(), first_seq: 1, last_seq: count, node: "a".into() };
+    let hello = Hello {
+        epoch: served.journal.epoch.clone(),
+        run: String::new(),
+        began_after: 0,
+        first_seq: 1,
+        last_seq: count,
+        node: "a".into(),
+    };
     assert_eq!(subscription.hello(), &hello);
     assert_records(&mut subscription, 1..=count).await;
     served.journal.done(2);

@@ -62,6 +62,14 @@ impl<K: Hash + Eq> Penalties<K> {
         Verdict::Banned(left)
     }
 
+    /// A ban that was decided elsewhere holds here, too, as long as there is room.
+    pub fn adopt(&mut self, whom: K, left: Duration, room: usize, now: Instant) {
+        if self.by_whom.len() < room || self.by_whom.contains_key(&whom) {
+            let entry = self.by_whom.entry(whom).or_insert(Penalty { until: now, is_ban: true });
+            *entry = Penalty { until: entry.until.max(now + left), is_ban: true };
+        }
+    }
+
     /// Whether a ban holds.
     pub fn is_banned<Q: Hash + Eq + ?Sized>(&self, whom: &Q, now: Instant) -> bool
     where

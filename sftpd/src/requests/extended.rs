@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use bytes::BufMut;
-use pair::extension::{Hello, Whoami};
+use pair::extension::Whoami;
 use pair::wire::{DATA_BYTES_MAX, PACKET_BYTES_MAX, Reader, put_bytes};
 use rustix::fs::StatVfs;
 use rustix::io::Errno;
@@ -80,7 +80,7 @@ pub fn home_directory(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Repl
 pub fn whoami(sftp: &mut Sftp, _: &mut Request<'_>) -> Result<Reply, Stop> {
     let account = sftp.identity.name().to_owned();
     let admin = sftp.daemon.accounts().get(&account).is_some_and(|account| account.admin);
-    let answer = serde_json::to_vec(&Whoami { account, admin, role: sftp.daemon.node.role });
+    let answer = serde_json::to_vec(&Whoami { account, admin, role: sftp.daemon.roles.now().node.role });
     Ok(Reply::Extended(answer.map_err(|error| Fault::failure(error.to_string()))?))
 }
 
@@ -102,21 +102,11 @@ pub fn users_groups_by_id(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<
     Ok(Reply::Extended(body))
 }
 
-/// hello@sftp-ha.
-pub fn hello(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    let theirs: Hello = serde_json::from_slice(request.fields.0).map_err(|_| Fault::failure("not a hello"))?;
-    tracing::debug!(node = theirs.node, role = %theirs.role, version = theirs.version, "the other machine says hello");
-    let body = serde_json::to_vec(&sftp.daemon.hello()).map_err(|error| Fault::failure(error.to_string()))?;
-    Ok(Reply::Extended(body))
-}
-
 /// accounts@sftp-ha.
 pub fn accounts(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let path = sftp.path(&mut request.fields)?;
     let daemon = sftp.daemon.clone();
-    if !daemon.is_standby() {
-        return Err(Fault::failure("this machine is a master: its accounts come from its users.yaml").into());
-    }
+    sftp.access().permit(Does::Changes)?;
     let (file, attributes) = sftp.root.open_file(path)?;
     if attributes.size > ACCOUNTS_BYTES_MAX {
         return Err(Fault::failure("too many accounts").into());

@@ -12,6 +12,7 @@ mod drafts;
 pub mod extended;
 pub mod folders;
 mod longname;
+pub mod machines;
 pub mod names;
 pub mod owners;
 

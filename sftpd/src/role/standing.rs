@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 
 use pair::epoch::{Epoch, Reached};
-use pair::node::{Follows, Node, Phase, Returning, Role};
+use pair::node::{Follows, Handing, Node, Phase, Returning, Role};
 
 /// What is so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub enum Event {
     Drain,
     /// A switchover has failed before anything was offered.
     Resume,
-    /// Another machine is offered this one's place, in an epoch with this id, behind the last change.
-    Offer(String, Reached),
+    /// Another machine is offered this one's place: which one, the id of its epoch, and the last change.
+    Offer(String, String, Reached),
     /// It has said yes.
     Taken,
     /// It has said no, or will never say yes.
@@ -170,15 +170,24 @@ impl Standing {
 
     /// What is so after something has happened.
     pub fn after(&self, event: Event) -> Outcome {
+        let trigger = event.trigger();
+        let then = self.follows_from(event)?;
+        let way = (self.phase(), trigger, then.phase());
+        if way.0 == way.2 || WAYS.contains(&way) { Ok(then) } else { Err(format!("there is no such way: {way:?}")) }
+    }
+
+    fn follows_from(&self, event: Event) -> Outcome {
         match event {
             Event::Asked => Ok(Standing { has_asked: true, ..self.clone() }),
             Event::Heard(word, has_from) => Ok(self.heard(&word, has_from)),
             Event::Promote(id) => self.promoted(id),
             Event::Drain => self.only_in(Phase::Master, Standing { is_draining: true, ..self.clone() }),
             Event::Resume => self.only_in(Phase::Draining, Standing { is_draining: false, ..self.clone() }),
-            Event::Offer(id, last) => self.offered(id, last),
+            Event::Offer(to, id, last) => self.offered(to, id, last),
             Event::Taken => match (&self.node.handing, self.phase()) {
-                (Some(epoch), Phase::Handing) => Ok(self.succeeded_by(epoch.clone())),
+                (Some(handing), Phase::Handing) => Ok(self.succeeded_by(handing.epoch.clone())),
+                // The other machine's own hello has said so before its answer did.
+                _ if self.node.role == Role::Standby => Ok(self.clone()),
                 _ => Err(self.not_now()),
             },
             Event::Withdrawn => {
@@ -223,7 +232,7 @@ impl Standing {
     /// Another machine speaks, of what it knows.
     fn heard(&self, word: &Word, has_from: bool) -> Standing {
         let Some(theirs) = &word.epoch else { return self.clone() };
-        if self.node.handing.as_ref().is_some_and(|offered| offered.id == theirs.id) {
+        if self.node.handing.as_ref().is_some_and(|offered| offered.epoch.id == theirs.id) {
             // The answer was lost, and here it is: nobody else could know of this epoch.
             return self.succeeded_by(theirs.clone());
         }
@@ -289,9 +298,10 @@ impl Standing {
     }
 
     /// Offers the place to another machine.
-    fn offered(&self, id: String, last: Reached) -> Outcome {
+    fn offered(&self, to: String, id: String, last: Reached) -> Outcome {
         let epoch = self.node.epoch.as_ref().and_then(|epoch| epoch.follow(id, Some(last)));
-        let handing = Some(epoch.ok_or("this machine has no epoch to hand over")?);
+        let epoch = epoch.ok_or("this machine has no epoch to hand over")?;
+        let handing = Some(Handing { epoch, to });
         self.only_in(Phase::Draining, Standing { node: Node { handing, ..self.node.clone() }, ..self.clone() })
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use pair::epoch::Epoch;
 use pair::record::Record;
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
@@ -19,8 +20,9 @@ use super::change::Change;
 use super::disk::Disk;
 use super::failure::{Failure, fail};
 use super::flush::{ContentFlush, flush_things, from_journal, write_intents};
+use super::gate::{Arrived, Gate};
 use super::group::{Group, gather};
-use super::journal::{self, Intent, Journal, Outcome, RowChange};
+use super::journal::{self, Chapter, Intent, Journal, Outcome, RowChange};
 use super::notes::Notes;
 use super::reserve::Reserve;
 use super::unfinished::Unfinished;
@@ -53,6 +55,10 @@ pub(super) enum Job {
     Acknowledge(String, u64, Answer),
     /// The hash of what was recorded under a number.
     Hash(u64, blake3::Hash),
+    /// Other changes are taken from now on.
+    Gate(Gate, Answer),
+    /// Changes belong to another epoch from now on.
+    Epoch(Epoch, oneshot::Sender<Result<Chapter>>),
     /// The end of the run.
     Stop(Answer),
     /// What is behind it waits until a test lets go, and is one group then.
@@ -96,6 +102,10 @@ pub(super) struct Worker {
     pub(super) unclean: Vec<(Arc<OwnedFd>, Arc<str>)>,
     /// Files whose hash is to be read afterwards.
     pub(super) hashing: SyncSender<Unhashed>,
+    /// Whose changes are taken.
+    pub(super) gate: Gate,
+    /// Changes that wait for the gate.
+    pub(super) held: Vec<Arrived>,
 }
 
 impl Committer {
@@ -113,6 +123,14 @@ impl Committer {
 
     /// Hands a job over. The answer comes when it is done.
     pub(super) fn submit(&self, job: impl FnOnce(Answer) -> Job) -> oneshot::Receiver<Result<()>> {
+        self.submit_for(job)
+    }
+
+    /// The same for a job whose answer says more.
+    pub(super) fn submit_for<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T>>) -> Job,
+    ) -> oneshot::Receiver<Result<T>> {
         let (answer, answered) = oneshot::channel();
         // A committer that is gone drops the answer, which its receiver sees.
         let _ = self.queue.send(job(answer));
@@ -187,7 +205,9 @@ impl Worker {
 
     /// Commits one group.
     fn commit(&mut self, group: Group) {
-        let mut items = self.intend(group.items);
+        let (taken, held) = self.gate.part(group.items);
+        self.held.extend(held);
+        let mut items = self.intend(taken);
         let written = self.secure(&mut items, !group.settles.is_empty());
         for item in items.iter_mut().filter(|item| item.result.is_ok()) {
             item.result = self.refusal().and_then(|()| self.apply(&item.change));
@@ -211,12 +231,13 @@ impl Worker {
     }
 
     /// What each change will do. A change that cannot be told of, because its folder is gone, fails here.
-    fn intend(&mut self, changes: Vec<(Change, Option<Arc<str>>, Answer)>) -> Vec<Item> {
+    fn intend(&mut self, changes: Vec<Arrived>) -> Vec<Item> {
         let refusal = self.refusal().and_then(|()| self.presence()).and_then(|()| self.pay());
-        let intend = |(change, author, answer): (Change, Option<Arc<str>>, Answer)| {
+        let intend = |(change, author, answer): Arrived| {
             let answer = Some(answer);
             let gone_bytes = if self.usages.are_counted() { change.bytes_that_go() } else { 0 };
-            let intent = match (refusal.clone().and_then(|()| change.claim_room(gone_bytes)), &author) {
+            let permitted = refusal.clone().and_then(|()| self.gate.permit(&change, author.as_ref()));
+            let intent = match (permitted.and_then(|()| change.claim_room(gone_bytes)), &author) {
                 (Err(error), _) => Err(error),
                 (Ok(()), None) => Ok(None),
                 (Ok(()), Some(author)) => change.intent(&self.path, author, self.journal.take_seq()),

@@ -11,6 +11,7 @@ use super::Place;
 use super::change::Change;
 use super::committer::{Answer, Job};
 use super::disk::look;
+use super::gate::Arrived;
 
 /// Changes in one group at most.
 const CHANGES_MAX: usize = 512;
@@ -19,7 +20,7 @@ const CHANGES_MAX: usize = 512;
 #[derive(Default)]
 pub(super) struct Group {
     /// Changes, and whose they are.
-    pub items: Vec<(Change, Option<Arc<str>>, Answer)>,
+    pub items: Vec<Arrived>,
     /// Who waits for what was noted.
     pub settles: Vec<Answer>,
     /// Small things that are done afterwards.

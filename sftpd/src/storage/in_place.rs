@@ -60,6 +60,11 @@ impl Writing {
         Arc::new(Writing { queue, disk, failed, files: Mutex::default() })
     }
 
+    /// How many files clients are writing.
+    pub(super) fn count(&self) -> usize {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn ask(&self, change: Change, author: Option<Arc<str>>) -> Answered {
         let (answer, answered) = oneshot::channel();
         // A committer that is gone drops the answer, which its receiver sees.

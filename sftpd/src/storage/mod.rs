@@ -24,6 +24,7 @@ mod failure;
 #[cfg(test)]
 mod faults;
 mod flush;
+mod gate;
 mod group;
 mod journal;
 mod notes;
@@ -36,7 +37,9 @@ mod volume;
 pub use attributes::{Attributes, FileKind, NewAttributes, attributes_of};
 pub use change::Change;
 pub use folder::{Folder, FolderEntry, FolderId};
+pub use gate::{Gate, Way};
 pub use in_place::InPlace;
+pub use journal::Chapter;
 pub use root::{PATH_BYTES_MAX, Place, Root, read_link};
 pub use stage::Stage;
 pub use upload::Opening;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pair::epoch::Epoch;
 use pair::node::Node;
 use pair::volume::{Marker, PRIVATE_FOLDER};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -16,8 +15,9 @@ use tokio::sync::watch;
 use super::change::Change;
 use super::committer::{Committer, Job, Worker};
 use super::disk::Disk;
+use super::gate::Gate;
 use super::in_place::{InPlace, Writing};
-use super::journal::{Journal, Reader};
+use super::journal::{Chapter, Journal, Reader};
 use super::mounted::{FOLDER_FLAGS, check_marker, lock, open_folder, refuse_mounts_inside};
 use super::notes;
 use super::recovery::Recovery;
@@ -61,7 +61,7 @@ pub struct Volume {
     unfinished: Arc<Unfinished>,
     usages: Arc<Usages>,
     marker: Marker,
-    epoch: Epoch,
+    chapter: watch::Sender<Arc<Chapter>>,
     reader: Reader,
     decided: watch::Receiver<u64>,
     /// Held while the process lives; the kernel lets go of it even after `kill -9`.
@@ -103,7 +103,7 @@ impl Volume {
         let epoch = epoch_of(node, &opened)?;
         let recovery =
             Recovery { volume: &folder, stages: &stages, disk: &disk, durability, is_new_boot: boot_is_new(&opened)? };
-        let left = recover(&recovery, &mut opened, &epoch)?;
+        let (left, chapter) = recover(&recovery, &mut opened, &epoch)?;
         let journal = opened.journal;
         let failed = Arc::new(OnceLock::new());
         let (queue, jobs, notes) = notes::queue(failed.clone(), is_durable)?;
@@ -126,6 +126,8 @@ impl Volume {
             owed: Default::default(),
             unclean: Vec::new(),
             hashing: start_hashing(queue.clone())?,
+            gate: Gate::default(),
+            held: Vec::new(),
         };
         let writing = Writing::new(queue.clone(), disk.clone(), failed);
         Ok(Arc::new(Volume {
@@ -138,7 +140,7 @@ impl Volume {
             unfinished,
             usages,
             marker,
-            epoch,
+            chapter: watch::Sender::new(Arc::new(chapter)),
             reader: Reader::open(state)?,
             decided: follow,
             _lock: lock,

@@ -51,8 +51,8 @@ fn what_the_new_master_has_is_not_set_aside() {
 #[test]
 fn a_switchover_takes_the_place_with_everything_or_not_at_all() {
     let draining = master().after(Event::Drain).unwrap();
-    let handing = draining.after(Event::Offer("two".into(), reached("one", 7))).unwrap();
-    let two = handing.node.handing.clone().unwrap();
+    let handing = draining.after(Event::Offer("b".into(), "two".into(), reached("one", 7))).unwrap();
+    let two = handing.node.handing.clone().unwrap().epoch;
     assert_eq!(handing.word().epoch.unwrap().id, "one", "nobody else hears of what is only offered");
     assert!(standby(6).after(Event::TakeOver(two.clone())).unwrap_err().contains("has not got everything"));
     let taken = standby(7).after(Event::TakeOver(two.clone())).unwrap();
@@ -108,7 +108,7 @@ fn events() -> impl Strategy<Value = Event> {
         ids().prop_map(Event::Promote),
         Just(Event::Drain),
         Just(Event::Resume),
-        (ids(), 0..4_u64).prop_map(|(id, seq)| Event::Offer(id, reached("one", seq))),
+        (ids(), 0..4_u64).prop_map(|(id, seq)| Event::Offer("b".into(), id, reached("one", seq))),
         Just(Event::Taken),
         Just(Event::Withdrawn),
         epochs().prop_map(Event::TakeOver),

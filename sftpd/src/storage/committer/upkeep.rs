@@ -32,6 +32,23 @@ impl Worker {
                     tracing::debug!(%error, seq, "a file's hash could not be noted");
                 }
             }
+            Job::Gate(gate, answer) => {
+                self.gate = gate;
+                // What was held comes before what comes next. One by one, because they may concern the same things.
+                for arrived in std::mem::take(&mut self.held) {
+                    let mut group = Group::default();
+                    group.items.push(arrived);
+                    self.commit(group);
+                }
+                let _ = answer.send(Ok(()));
+            }
+            Job::Epoch(epoch, answer) => {
+                let begun = self.pay().and_then(|()| self.journal.begin_epoch(&epoch).map_err(from_journal));
+                if begun.is_ok() {
+                    self.decided.send_replace(self.journal.last_seq());
+                }
+                let _ = answer.send(begun);
+            }
             // The others are not put here.
             _ => {}
         }

@@ -8,7 +8,7 @@ use pair::node::{Node, Role};
 
 use super::super::change::note_stat;
 use super::super::committer::{Job, Unhashed};
-use super::super::journal::{Opened, UploadRow};
+use super::super::journal::{Chapter, Opened, UploadRow};
 use super::super::recovery::{Recovery, hash_of};
 
 /// Files whose hash waits to be read; past it they stay without.
@@ -23,11 +23,11 @@ pub(super) fn epoch_of(node: &mut Node, opened: &Opened) -> anyhow::Result<Epoch
             return Ok(Epoch { counter: 0, id: "0".repeat(16), parent: None, from: None });
         }
         (None, _) => Epoch::first()?,
-        (Some(epoch), None) => {
+        (Some(epoch), None) if node.role == Role::Master => {
             tracing::warn!("the journal is gone: its changes are told as a new epoch, and standbys reconcile");
             epoch.next()?
         }
-        (Some(epoch), Some(_)) => epoch.clone(),
+        (Some(epoch), _) => epoch.clone(),
     };
     node.epoch = Some(epoch.clone());
     Ok(epoch)
@@ -43,8 +43,13 @@ fn boot_id() -> anyhow::Result<String> {
     Ok(std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?.trim().to_owned())
 }
 
-/// Decides what is undecided and notes that a run has begun. Gives the uploads that can be continued.
-pub(super) fn recover(recovery: &Recovery<'_>, opened: &mut Opened, epoch: &Epoch) -> anyhow::Result<Vec<UploadRow>> {
+/// Decides what is undecided and notes that a run has begun. Gives the uploads that can be continued, and what the journal's numbers
+/// belong to.
+pub(super) fn recover(
+    recovery: &Recovery<'_>,
+    opened: &mut Opened,
+    epoch: &Epoch,
+) -> anyhow::Result<(Vec<UploadRow>, Chapter)> {
     let journal = &mut opened.journal;
     let decided = recovery.decide(journal)?;
     let uploads = recovery.uploads(journal)?;
@@ -56,8 +61,8 @@ pub(super) fn recover(recovery: &Recovery<'_>, opened: &mut Opened, epoch: &Epoc
     if !opened.was_clean || begins_late {
         journal.mark(jiff::Timestamp::now().as_millisecond())?;
     }
-    journal.begin_run(epoch, &boot_id()?)?;
-    Ok(uploads)
+    let chapter = journal.begin_run(epoch, &boot_id()?)?;
+    Ok((uploads, chapter))
 }
 
 /// Starts the thread that reads the hash of files which did not come in order.

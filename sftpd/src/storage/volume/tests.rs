@@ -415,15 +415,18 @@ async fn after_a_stop_that_was_not_clean_the_journal_has_a_gap_and_a_mark() {
     let mark = records.last().unwrap();
     assert_eq!(mark.op, pair::record::Operation::Mark);
     assert!(mark.seq > 1000);
-    let epoch = volume.epoch().clone();
+    let epoch = volume.chapter().epoch.clone();
     drop(volume);
     let volume = fixture.open();
     assert_eq!(volume.records_after(mark.seq, 100).unwrap(), Vec::new(), "a clean stop leaves no mark");
-    assert_eq!(*volume.epoch(), epoch);
+    assert_eq!(volume.chapter().epoch, epoch);
     drop(volume);
     std::fs::remove_file(fixture.state().join("sftpd.db")).unwrap();
     let volume = fixture.open();
-    assert_eq!((volume.epoch().counter, volume.epoch().parent.clone()), (epoch.counter + 1, Some(epoch.id)));
+    assert_eq!(
+        (volume.chapter().epoch.counter, volume.chapter().epoch.parent.clone()),
+        (epoch.counter + 1, Some(epoch.id))
+    );
 }
 
 #[tokio::test]

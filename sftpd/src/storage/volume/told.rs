@@ -2,16 +2,48 @@
 //!
 //! Nothing is told before it is decided. It changes nothing but what standbys have acknowledged.
 
+use std::sync::Arc;
+
 use pair::epoch::Epoch;
 use pair::record::Record;
 use tokio::sync::watch;
 
-use super::{Job, Result, Volume};
+use super::{Chapter, Gate, Job, Result, Volume, stopped};
 
 impl Volume {
-    /// The epoch of the volume's changes.
-    pub fn epoch(&self) -> &Epoch {
-        &self.epoch
+    /// What the journal's numbers belong to: another thing after each change of the epoch.
+    pub fn chapters(&self) -> watch::Receiver<Arc<Chapter>> {
+        self.chapter.subscribe()
+    }
+
+    /// What they belong to now.
+    pub fn chapter(&self) -> Arc<Chapter> {
+        self.chapter.borrow().clone()
+    }
+
+    /// Changes belong to another epoch from now on.
+    pub async fn begin_epoch(&self, epoch: Epoch) -> Result<()> {
+        let begun = self.committer.submit_for(|answer| Job::Epoch(epoch, answer));
+        self.chapter.send_replace(Arc::new(begun.await.map_err(|_| stopped())??));
+        Ok(())
+    }
+
+    /// Takes other changes from now on. When it comes back, what was taken before is done and answered.
+    pub fn set_gate(&self, gate: Gate) -> impl Future<Output = Result<()>> + Send + 'static {
+        self.submit(|answer| Job::Gate(gate, answer))
+    }
+
+    /// Files that clients are writing in place.
+    pub fn written_in_place(&self) -> usize {
+        self.writing.count()
+    }
+
+    /// Comes back when all that has happened before is decided: whoever looks up the last change then has it all.
+    pub async fn decide_all(&self) -> Result<u64> {
+        // Outcomes are written after the answers of their group: when the second is answered, those of the first are.
+        self.settle().await?;
+        self.settle().await?;
+        Ok(*self.decided.borrow())
     }
 
     /// The last number up to which all changes are decided.

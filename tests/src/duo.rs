@@ -1,0 +1,115 @@
+//! Two machines that know each other, each with a filesync of its own: as users run them, so that either may be the master.
+
+use std::net::SocketAddr;
+
+use pair::control::{Move, Status};
+use pair::node::Phase;
+
+use crate::machine::{Machine, new_secret};
+use crate::mirror::Mirror;
+use crate::tree::Snapshot;
+use crate::wait::eventually;
+
+/// Two machines, the first of which begins as the master.
+pub struct Duo {
+    /// The machines.
+    pub machines: [Machine; 2],
+    /// The filesync beside each.
+    pub mirrors: [Mirror; 2],
+}
+
+/// An address of loopback that no other test has: machines that know each other cannot wait for the system to give them ports.
+pub fn own_address() -> SocketAddr {
+    let drawn = pair::epoch::draw().expect("random numbers");
+    let number = |at: usize| u8::from_str_radix(&drawn[at..at + 2], 16).expect("hexadecimal digits");
+    SocketAddr::from(([127, 1 + number(0) % 250, number(2), 1 + number(4) % 250], 2222))
+}
+
+impl Duo {
+    /// Starts them, and waits until the standby follows.
+    #[track_caller]
+    pub fn start() -> Duo {
+        Duo::start_with(&[], &[])
+    }
+
+    /// The same with settings for both sftpd and both filesync.
+    #[track_caller]
+    pub fn start_with(sftpd: &[(&str, &str)], filesync: &[(&str, &str)]) -> Duo {
+        let secret = new_secret();
+        let addresses = [own_address(), own_address()];
+        let [first, second] = addresses.map(|address| address.to_string());
+        let build = |address: SocketAddr, other: &str| {
+            let machine = Machine::master().secret(&secret).address(address).setting("PEERS", other);
+            let machine = machine.setting("PEERS_WAIT", "3s");
+            sftpd.iter().fold(machine, |machine, (key, value)| machine.setting(key, value))
+        };
+        let mut machines = [build(addresses[0], &second).prepare(), build(addresses[1], &first).standby().prepare()];
+        let mirror = |machine: &Machine, other: &str| {
+            let mut mirror = Mirror::of(machine, &secret, other);
+            filesync.iter().for_each(|(key, value)| mirror.set(key, value));
+            mirror
+        };
+        let mut mirrors = [mirror(&machines[0], &second), mirror(&machines[1], &first)];
+        // The standby first: then the master hears at once that there is no newer one.
+        machines[1].start();
+        machines[0].start();
+        mirrors.iter_mut().for_each(Mirror::start);
+        let duo = Duo { machines, mirrors };
+        duo.wait_until_follows(1);
+        duo
+    }
+
+    /// How a machine is; none while it does not run.
+    pub fn status(&self, index: usize) -> Option<Status> {
+        // One that refuses uploads says so by its exit code, and its status all the same.
+        let (_, text) = self.machines[index].order(&["status", "--json"]);
+        let end = text.rfind("\n}").map(|end| end + 2)?;
+        serde_json::from_str(text.get(..end)?).ok()
+    }
+
+    /// What a machine does now.
+    pub fn phase(&self, index: usize) -> Option<Phase> {
+        Some(self.status(index)?.phase)
+    }
+
+    /// Waits until a machine does something.
+    #[track_caller]
+    pub fn wait_for_phase(&self, index: usize, phase: Phase) {
+        let mut seen = None;
+        eventually(&format!("machine {index} is {phase:?}"), || {
+            seen = self.phase(index);
+            seen == Some(phase)
+        });
+    }
+
+    /// Waits until a machine is a standby that the other has brought up to something.
+    #[track_caller]
+    pub fn wait_until_follows(&self, index: usize) {
+        eventually(&format!("machine {index} follows the other"), || {
+            self.status(index).is_some_and(|status| status.phase == Phase::Standby && status.reached.is_some())
+        });
+    }
+
+    /// Gives a machine an order to move the master's place.
+    #[track_caller]
+    pub fn moved(&self, index: usize, order: &[&str]) -> Move {
+        let (done, text) = self.machines[index].order(&[order, &["--json"]].concat());
+        assert!(done, "{order:?}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Waits until both machines hold the same.
+    #[track_caller]
+    pub fn wait_until_equal(&self) {
+        let mut differences = Vec::new();
+        eventually("both machines hold the same", || {
+            let [first, second] = &self.machines;
+            differences = Snapshot::of(first.data()).differences(&Snapshot::of(second.data()));
+            if !differences.is_empty() {
+                differences.truncate(5);
+                println!("{differences:?}");
+            }
+            differences.is_empty()
+        });
+    }
+}
