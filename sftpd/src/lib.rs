@@ -237,6 +237,15 @@ mod tests {
             connect(&self.running.listen.to_string(), login, Arc::new(|_| Ok(()))).await.unwrap()
         }
 
+        /// The peer, once it has said that it is the master.
+        async fn master(&self) -> Client {
+            let peer = self.peer().await;
+            let epoch = Some(pair::epoch::Epoch::first().unwrap());
+            let hello = Hello { pair: self.secret.pair_id(), node: "b".into(), epoch, ..Hello::default() };
+            pair::peer::say_hello(&peer, &hello).await.unwrap();
+            peer
+        }
+
         async fn metrics(&self) -> String {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
             let mut stream = tokio::net::TcpStream::connect(self.running.health_listen).await.unwrap();
@@ -281,7 +290,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_standby_takes_a_small_file_in_one_request_where_nothing_is() {
         let fixture = daemon_as(Role::Standby).await;
-        let peer = fixture.peer().await;
+        let attrs = pair::wire::Attrs::default();
+        let unknown = fixture.peer().await.put(b"/file", attrs, b"").await;
+        assert!(unknown.is_err_and(|error| error.to_string().contains("has not said hello")));
+        let peer = fixture.master().await;
         let attrs = pair::wire::Attrs { mode: Some(0o640), times: Some((7, 7)), ..Default::default() };
         peer.mkdir(b"/home", 0o755).await.unwrap();
         peer.put(b"/home/file", attrs, b"content").await.unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use pair::control::{Move, Status};
 use pair::node::Phase;
 
-use crate::machine::{Machine, new_secret};
+use crate::machine::{Machine, MachineBuilder, new_secret};
 use crate::mirror::Mirror;
 use crate::tree::Snapshot;
 use crate::wait::eventually;
@@ -32,16 +32,30 @@ impl Duo {
         Duo::start_with(&[], &[])
     }
 
-    /// The same with settings for both sftpd and both filesync.
+    /// The same with settings for both sftpd (`USERS_YAML` is the accounts' file itself) and both filesync.
     #[track_caller]
     pub fn start_with(sftpd: &[(&str, &str)], filesync: &[(&str, &str)]) -> Duo {
+        Duo::start_over(sftpd, filesync, |address| address)
+    }
+
+    /// The same, where each machine reaches the other by another address, such as a link's.
+    #[track_caller]
+    pub fn start_over(
+        sftpd: &[(&str, &str)],
+        filesync: &[(&str, &str)],
+        mut way_to: impl FnMut(SocketAddr) -> SocketAddr,
+    ) -> Duo {
         let secret = new_secret();
         let addresses = [own_address(), own_address()];
-        let [first, second] = addresses.map(|address| address.to_string());
+        let [first, second] = addresses.map(|address| way_to(address).to_string());
         let build = |address: SocketAddr, other: &str| {
             let machine = Machine::master().secret(&secret).address(address).setting("PEERS", other);
             let machine = machine.setting("PEERS_WAIT", "3s");
-            sftpd.iter().fold(machine, |machine, (key, value)| machine.setting(key, value))
+            let set = |machine: MachineBuilder, (key, value): &(&str, &str)| match *key {
+                "USERS_YAML" => machine.users(value),
+                _ => machine.setting(key, value),
+            };
+            sftpd.iter().fold(machine, set)
         };
         let mut machines = [build(addresses[0], &second).prepare(), build(addresses[1], &first).standby().prepare()];
         let mirror = |machine: &Machine, other: &str| {
@@ -70,6 +84,27 @@ impl Duo {
     /// What a machine does now.
     pub fn phase(&self, index: usize) -> Option<Phase> {
         Some(self.status(index)?.phase)
+    }
+
+    /// The machine that is the master, if exactly one is and the other is its standby.
+    pub fn master(&self) -> Option<usize> {
+        match [self.phase(0), self.phase(1)] {
+            [Some(Phase::Master), Some(Phase::Standby)] => Some(0),
+            [Some(Phase::Standby), Some(Phase::Master)] => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Waits until one is the master and the other follows it.
+    #[track_caller]
+    pub fn wait_until_settled(&self) -> usize {
+        let mut master = None;
+        eventually("one machine is the master and the other follows it", || {
+            master =
+                self.master().filter(|master| self.status(1 - master).is_some_and(|status| status.reached.is_some()));
+            master.is_some()
+        });
+        master.expect("it was found")
     }
 
     /// Waits until a machine does something.

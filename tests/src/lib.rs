@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod acknowledged;
 mod client;
 pub mod containers;
 mod cut;
@@ -24,9 +25,10 @@ mod tree;
 mod user;
 mod wait;
 
+pub use acknowledged::{Acknowledged, write};
 pub use client::{Outcome, Sftp, rclone_remote};
 pub use cut::Cut;
-pub use duo::Duo;
+pub use duo::{Duo, own_address};
 pub use link::{Direction, Link};
 pub use machine::{Machine, MachineBuilder, new_secret, read_activity};
 pub use mirror::Mirror;

@@ -261,10 +261,13 @@ async fn a_position_that_cannot_be_served_is_answered_with_reconcile_and_new_rec
 }
 
 #[tokio::test]
-async fn one_that_has_nothing_reconciles_in_an_epoch_that_follows_another() {
+async fn one_that_has_nothing_of_an_epoch_that_follows_another_is_told_all_of_that_and_knows_that_it_is_not_all_there_is()
+ {
     let served = served_in(Epoch::first().unwrap().next().unwrap());
     served.journal.done(2);
-    reconcile_at(&mut served.subscribe("b", None).await, 2).await;
+    let mut subscription = served.subscribe("b", None).await;
+    assert!(subscription.is_new_epoch());
+    assert_records(&mut subscription, 1..=2).await;
 }
 
 #[tokio::test]

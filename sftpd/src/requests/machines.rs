@@ -50,7 +50,7 @@ pub fn reached(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
 /// take-over@sftp-ha.
 pub fn take_over(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let TakeOver { epoch, is_withdrawn } = body(request)?;
-    let event = if is_withdrawn { Event::TakeBack(epoch.id) } else { Event::TakeOver(epoch) };
+    let event = if is_withdrawn { Event::TakeBack(epoch) } else { Event::TakeOver(epoch) };
     Ok(happens(sftp, event))
 }
 

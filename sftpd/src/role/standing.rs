@@ -55,7 +55,7 @@ pub enum Event {
     /// This machine is offered the place of the master that it follows.
     TakeOver(Epoch),
     /// The master takes such an offer back.
-    TakeBack(String),
+    TakeBack(Epoch),
     /// The master says that everything up to a place is here.
     Reached(Reached),
     /// What only this machine has is set aside.
@@ -84,7 +84,7 @@ pub enum Trigger {
 }
 
 /// All ways from one phase to another. What is not here does not happen.
-pub const WAYS: [(Phase, Trigger, Phase); 27] = {
+pub const WAYS: [(Phase, Trigger, Phase); 28] = {
     use Phase::*;
     use Trigger as On;
     [
@@ -115,6 +115,7 @@ pub const WAYS: [(Phase, Trigger, Phase); 27] = {
         (Returning, On::Promote, Master),
         (Stopped, On::Promote, Master),
         (Stopped, On::Heard, Returning),
+        (Stopped, On::Heard, Standby),
     ]
 };
 
@@ -196,13 +197,7 @@ impl Standing {
                 self.only_in(Phase::Handing, Standing { node, has_asked: true, is_draining: false, ..self.clone() })
             }
             Event::TakeOver(epoch) => self.taken_over(epoch),
-            Event::TakeBack(id) => {
-                if self.node.epoch.as_ref().is_some_and(|epoch| epoch.id == id) {
-                    return Err("it was taken already".into());
-                }
-                let withdrawn = self.withdrawn.iter().cloned().chain([id]).collect();
-                Ok(Standing { withdrawn, ..self.clone() })
-            }
+            Event::TakeBack(epoch) => self.taken_back(epoch),
             Event::Reached(reached) => self.reached(reached),
             Event::SetAside => {
                 let node = Node { returning: None, ..self.node.clone() };
@@ -255,7 +250,7 @@ impl Standing {
 
     /// A master has heard of a newer one: what that one may not have is to be set aside.
     fn fenced(&self, theirs: &Epoch, has_from: bool) -> Standing {
-        let Some(own) = &self.node.epoch else { return self.following(theirs.clone()) };
+        let Some(own) = &self.node.epoch else { return self.succeeded_by(theirs.clone()) };
         let is_known = |from: &&Reached| from.epoch == own.id && has_from;
         let after = theirs.from.as_ref().filter(is_known).map(|from| from.seq);
         let returning = Some(Returning { epoch: own.id.clone(), after });
@@ -328,6 +323,19 @@ impl Standing {
         Ok(self.master_of(epoch))
     }
 
+    /// An offer is taken back, which is agreed to by whoever has not gone past it.
+    fn taken_back(&self, epoch: Epoch) -> Outcome {
+        let known = self.word().epoch.map_or(0, |newest| newest.counter);
+        if known >= epoch.counter {
+            return Err(format!("this machine knows epoch {known} already"));
+        }
+        let mut withdrawn = self.withdrawn.clone();
+        if !withdrawn.contains(&epoch.id) {
+            withdrawn.push(epoch.id);
+        }
+        Ok(Standing { withdrawn, ..self.clone() })
+    }
+
     fn reached(&self, reached: Reached) -> Outcome {
         let follows =
             self.node.follows.as_ref().filter(|_| self.phase() == Phase::Standby).ok_or_else(|| self.not_now())?;
@@ -357,5 +365,7 @@ fn two_masters(ours: &Epoch, theirs: &Epoch) -> String {
     )
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,8 @@ use super::standing::Event;
 use crate::daemon::Daemon;
 use crate::peers::{ask_about_offer, ask_all, has_our_host_keys, meet};
 
-/// How long a standby that lags may take to come near, while clients notice nothing.
-const CATCH_UP_MAX: Duration = Duration::from_secs(120);
+/// How long a standby that lags may come no further, while clients notice nothing.
+const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 
 /// How long writes are held back at most until the standby has everything.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -137,7 +137,7 @@ async fn preflight(daemon: &Arc<Daemon>, to: Option<&str>) -> Result<Successor, 
 /// Waits until the standby has what there is now. Clients go on meanwhile.
 async fn catch_up(daemon: &Arc<Daemon>, successor: &Successor) -> Result<(), String> {
     let last = last_change(daemon).await?;
-    wait_until_reached(daemon, successor, &last, CATCH_UP_MAX).await
+    wait_until_reached(daemon, successor, &last, STANDSTILL_MAX, true).await
 }
 
 /// Waits until nothing is on its way any more and the standby has it all. Gives the last change.
@@ -157,7 +157,7 @@ async fn drain(daemon: &Arc<Daemon>, successor: &Successor) -> Result<Reached, S
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     let last = last_change(daemon).await?;
-    wait_until_reached(daemon, successor, &last, until.saturating_duration_since(Instant::now())).await?;
+    wait_until_reached(daemon, successor, &last, until.saturating_duration_since(Instant::now()), false).await?;
     Ok(last)
 }
 
@@ -167,30 +167,30 @@ async fn last_change(daemon: &Arc<Daemon>) -> Result<Reached, String> {
     Ok(Reached { epoch: chapter.epoch.id.clone(), run: chapter.lineage.run().to_owned(), seq })
 }
 
+/// Waits until the standby has a change, for so long; where it `may_lag` the time begins anew with each step forward.
 async fn wait_until_reached(
     daemon: &Arc<Daemon>,
     successor: &Successor,
     last: &Reached,
     longest: Duration,
+    may_lag: bool,
 ) -> Result<(), String> {
-    let until = Instant::now() + longest;
-    let has_it = |hello: &Hello| {
-        hello.reached.as_ref().is_some_and(|it| it.epoch == last.epoch && it.run == last.run && it.seq >= last.seq)
-    };
+    let (mut until, mut before) = (Instant::now() + longest, None);
     loop {
         let hello = meet(daemon, &successor.address, OFFER_MAX).await;
         let hello = hello.map_err(|failure| format!("{} {}", successor.address, failure.sentence()))?;
-        if has_it(&hello) {
+        let reached = hello.reached.filter(|it| it.epoch == last.epoch && it.run == last.run).map(|it| it.seq);
+        if reached >= Some(last.seq) {
             return Ok(());
         }
+        if may_lag && reached > before {
+            (until, before) = (Instant::now() + longest, reached);
+        }
         if Instant::now() > until {
-            let at = hello.reached.map_or(0, |reached| reached.seq);
-            return Err(format!(
-                "{} has changes up to {at} of {} after {} s: is filesync running here?",
-                successor.address,
-                last.seq,
-                longest.as_secs()
-            ));
+            let has = reached
+                .map_or("nothing of this master's".to_owned(), |seq| format!("changes up to {seq} of {}", last.seq));
+            let waited = longest.as_secs_f64();
+            return Err(format!("{} has {has} after {waited:.1} s: is filesync running here?", successor.address));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

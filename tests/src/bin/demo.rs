@@ -26,14 +26,15 @@ fn demo() -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("sftp-ha-demo-").tempdir()?;
     let secret = PairSecret::generate()?.to_hex();
     let (master_port, standby_port) = (port(2222)?, port(2223)?);
-    let (master_health, standby_health, mirror_health) = (port(2226)?, port(2228)?, port(2227)?);
+    let (master_health, standby_health) = (port(2226)?, port(2228)?);
+    let (mirror_health, other_mirror_health) = (port(2227)?, port(2229)?);
     let stress_port = port(2224)?;
     let users = folder.path().join("users.yaml");
     let seed = "users:\n  ADMIN:\n    name: \"admin\"\n    password: generate\n    admin: true\n  1:\n    name: \"EPuser\"\n    \
                 password: \"1234\"\n";
     std::fs::write(&users, seed)?;
 
-    let machine = |name: &str, port: u16, health: u16| -> anyhow::Result<Command> {
+    let machine = |name: &str, [port, other]: [u16; 2], health: u16| -> anyhow::Result<Command> {
         let home = folder.path().join(name);
         std::fs::create_dir_all(home.join("data"))?;
         let mut command = ours("sftpd")?;
@@ -43,14 +44,18 @@ fn demo() -> anyhow::Result<()> {
         for part in ["data", "state", "logs"] {
             command.arg(format!("--{part}")).arg(home.join(part));
         }
+        command.env("SFTPD_PEERS", format!("127.0.0.1:{other}"));
         command.arg("--users").arg(&users).env("PAIR_SECRET", &secret);
         Ok(command)
     };
-    let master = Running::start(machine("master", master_port, master_health)?)?;
-    let announced = master.wait_for("listening on")?;
-    let standby = Running::start(machine("standby", standby_port, standby_health)?)?;
+    // The standby first: the master asks it whether there is a newer one before it takes anything.
+    let standby = Running::start(machine("standby", [standby_port, master_port], standby_health)?)?;
     standby.wait_for("listening on")?;
-    let mirror = Running::start(filesync(folder.path(), &secret, standby_port, mirror_health)?)?;
+    let master = Running::start(machine("master", [master_port, standby_port], master_health)?)?;
+    let announced = master.wait_for("listening on")?;
+    let mirror = Running::start(filesync(&folder.path().join("master"), &secret, standby_port, mirror_health)?)?;
+    let other_mirror =
+        Running::start(filesync(&folder.path().join("standby"), &secret, master_port, other_mirror_health)?)?;
     let stress = Running::start(stresstest(folder.path(), [master_port, standby_port], stress_port)?)?;
     let page = stress.wait_for("listening on")?;
 
@@ -77,9 +82,11 @@ fn demo() -> anyhow::Result<()> {
     println!(
         "  echo 'get users.yaml' | sftp -P {master_port} admin@127.0.0.1    (edit it, put it back, read users.yaml.result)"
     );
+    let sftpd = ours("sftpd")?.get_program().display().to_string();
+    println!("  {sftpd} drill --state {}", folder.path().join("master/state").display());
     println!();
     println!("Ctrl-C ends all of it.");
-    wait_for_the_end([master, standby, mirror, stress])
+    wait_for_the_end([master, standby, mirror, other_mirror, stress])
 }
 
 fn stresstest(folder: &Path, [master, standby]: [u16; 2], port: u16) -> anyhow::Result<Command> {
@@ -94,13 +101,13 @@ fn stresstest(folder: &Path, [master, standby]: [u16; 2], port: u16) -> anyhow::
     Ok(command)
 }
 
-fn filesync(folder: &Path, secret: &str, standby_port: u16, health: u16) -> anyhow::Result<Command> {
+fn filesync(folder: &Path, secret: &str, other: u16, health: u16) -> anyhow::Result<Command> {
     let mut command = ours("filesync")?;
     let settings = [
-        ("FILESYNC_DATA", folder.join("master/data").display().to_string()),
-        ("FILESYNC_STATE", folder.join("master/state").display().to_string()),
-        ("FILESYNC_LOGS", folder.join("master/logs").display().to_string()),
-        ("FILESYNC_STANDBYS", format!("127.0.0.1:{standby_port}")),
+        ("FILESYNC_DATA", folder.join("data").display().to_string()),
+        ("FILESYNC_STATE", folder.join("state").display().to_string()),
+        ("FILESYNC_LOGS", folder.join("logs").display().to_string()),
+        ("FILESYNC_STANDBYS", format!("127.0.0.1:{other}")),
         ("FILESYNC_INTERVAL", INTERVAL.to_owned()),
         ("FILESYNC_HEALTH_LISTEN", format!("127.0.0.1:{health}")),
         ("PAIR_SECRET", secret.to_owned()),
@@ -174,7 +181,7 @@ fn find<'a>(lines: &'a [String], text: &str) -> Option<&'a String> {
 }
 
 /// Waits for Ctrl-C or SIGTERM, or for a program that ends by itself.
-fn wait_for_the_end(mut programs: [Running; 4]) -> anyhow::Result<()> {
+fn wait_for_the_end(mut programs: [Running; 5]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = tokio_util::sync::CancellationToken::new();
