@@ -14,6 +14,7 @@ use crate::exit::usage;
 use crate::extension::Hello;
 use crate::feed::{Lines, send};
 use crate::node::{Phase, Role};
+use crate::record::VolumePath;
 
 /// The longest line, in bytes: a users.yaml, every letter of it escaped.
 pub const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -88,6 +89,40 @@ pub enum Order {
         /// How many.
         files: u64,
     },
+    /// What was set aside here because the new master has not got it? So many at once, behind an id.
+    Divergent {
+        /// The last one that is known; none: from the first on.
+        #[serde(default)]
+        behind: Option<String>,
+    },
+    /// Have the master take something that was set aside.
+    DivergentRestore {
+        /// Its id.
+        id: String,
+        /// Under which path, from the volume on; none: its own.
+        to: Option<VolumePath>,
+        /// Whether what has that path is replaced.
+        replace: bool,
+    },
+    /// Remove what was set aside, for ever.
+    DivergentRelease {
+        /// Which of it.
+        which: Release,
+        /// Whether what was not restored goes as well.
+        is_sure: bool,
+    },
+}
+
+/// What is released of what was set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Release {
+    /// The one with an id.
+    One(String),
+    /// What the master has.
+    Restored,
+    /// All of it.
+    All,
 }
 
 /// What sftpd answers.
@@ -104,6 +139,8 @@ pub enum Answer {
     Moved(Box<Move>),
     /// What is banned.
     Bans(Vec<Ban>),
+    /// What was set aside, in the order of the ids; nothing at the end.
+    Divergent(Vec<Divergent>),
     /// It was done.
     Done {
         /// What there is to say about it.
@@ -155,6 +192,27 @@ pub struct Ban {
     pub is_account: bool,
     /// For how long it still holds.
     pub left_s: u64,
+}
+
+/// Something that was set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divergent {
+    /// By it it is called in orders.
+    pub id: String,
+    /// Where it was, from the volume on.
+    pub path: VolumePath,
+    /// `file`, `folder` or `link`.
+    pub kind: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was written, in RFC 3339.
+    pub written: String,
+    /// By whom; empty where nobody knows.
+    pub account: String,
+    /// `offered`, `wanted`, `restored` or `kept`.
+    pub state: String,
+    /// Why the master has not taken it, or under which path it is wanted.
+    pub detail: Option<String>,
 }
 
 /// A connection.

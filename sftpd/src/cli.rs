@@ -104,6 +104,8 @@ enum Command {
     Bans(operator::Look),
     /// Lift bans
     Unban(operator::Unban),
+    /// What a master of before had and the new one has not: list, restore, release
+    Divergent(operator::Divergent),
     /// Have the running daemon take a users.yaml
     ApplyUsers(operator::ApplyUsers),
     /// Draw a new password for an account of the running daemon, and show it
@@ -178,6 +180,7 @@ impl Cli {
                 Some(Command::Kick(kick)) => kick.run().await,
                 Some(Command::Bans(look)) => operator::bans(look).await,
                 Some(Command::Unban(unban)) => unban.run().await,
+                Some(Command::Divergent(divergent)) => divergent.run().await,
                 Some(Command::ApplyUsers(apply)) => apply.run().await,
                 Some(Command::ResetPassword(reset)) => reset.run().await,
                 Some(Command::HashPassword) => hash_password(),

@@ -28,6 +28,8 @@ use crate::role::promotion::promote;
 use crate::role::switchover::switch_over;
 use crate::{feed, local_socket};
 
+mod divergent;
+
 /// Connections at once; one more is closed.
 const CONNECTIONS_MAX: usize = 50;
 
@@ -90,6 +92,9 @@ async fn obey(daemon: &Arc<Daemon>, order: Order) -> Answer {
         Order::ApplyUsers { .. } | Order::ResetPassword { .. } if daemon.is_standby() => {
             Answer::Refused { text: "this is the standby: its accounts come from the master, change them there".into() }
         }
+        Order::Divergent { behind } => divergent::list(daemon, behind).await,
+        Order::DivergentRestore { id, to, replace } => divergent::restore(daemon, id, to, replace).await,
+        Order::DivergentRelease { which, is_sure } => divergent::release(daemon, which, is_sure).await,
         Order::ApplyUsers { content, only_try } => apply_users(daemon, content.into(), only_try).await,
         Order::ResetPassword { name } => reset_password(daemon, &name).await,
     }
@@ -168,7 +173,7 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         epoch: standing.node.newest().map(|epoch| epoch.counter),
         stopped: standing.node.stopped.clone(),
         reached: standing.node.follows.as_ref().and_then(|follows| Some(follows.reached.as_ref()?.seq)),
-        divergent: 0,
+        divergent: daemon.volume.divergent().and_then(|divergent| divergent.count(|_| true)).unwrap_or_default(),
         peers: peers(daemon),
         node: standing.node.node.clone(),
         pair: daemon.volume.marker().pair.clone(),

@@ -207,8 +207,8 @@ impl Daemon {
             takes_host_keys: word.role == Role::Standby && are_derived(state),
             accounts_generation: self.accounts().generation,
             refuses: self.volume.failure(),
-            offers: 0,
             bans: bans.map(|ban| (ban.source.to_string(), ban.left.as_secs())).collect(),
+            offers: self.volume.offers(),
         }
     }
 

@@ -8,6 +8,10 @@ use serde::Serialize;
 use crate::accounts::users_file;
 use crate::cli::{Whereabouts, say};
 
+mod divergent;
+
+pub use divergent::Divergent;
+
 /// `who` and `status`.
 #[derive(Args)]
 pub struct Look {

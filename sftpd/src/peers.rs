@@ -11,11 +11,13 @@ use futures::future::join_all;
 use pair::client::Client;
 use pair::exit::usage;
 use pair::extension::Hello;
+use pair::node::{Phase, Role};
 use pair::peer::{Failure, Identity, connect, say_hello};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
+use crate::storage::Held;
 
 mod errands;
 
@@ -53,13 +55,15 @@ pub struct Peers {
     seen: watch::Sender<BTreeMap<String, Seen>>,
     // Held for a few lines, never across an await.
     errands: Mutex<BTreeMap<String, Errands>>,
+    /// As long as a master of before may still offer something, the journal keeps what proves that nobody has touched its path.
+    records: Mutex<Option<Held>>,
 }
 
 impl Peers {
     /// Those of the settings.
     pub fn new(identity: Identity, addresses: &[String]) -> Peers {
         let seen = addresses.iter().map(|address| (address.clone(), Seen::default())).collect();
-        Peers { identity, seen: watch::Sender::new(seen), errands: Mutex::default() }
+        Peers { identity, seen: watch::Sender::new(seen), errands: Mutex::default(), records: Mutex::default() }
     }
 
     /// What is known of them.
@@ -76,6 +80,22 @@ impl Peers {
     /// The connection to a machine, if there is one.
     pub fn client(&self, address: &str) -> Option<Arc<Client>> {
         self.seen.borrow().get(address)?.client.clone().filter(|client| !client.is_lost())
+    }
+
+    /// Has the journal keep its records while they may be needed.
+    pub fn hold_records(&self, daemon: &Daemon) {
+        let standing = daemon.roles.now();
+        let own = standing.node.epoch.as_ref().filter(|own| standing.node.role == Role::Master && own.parent.is_some());
+        let is_settled = |seen: &Seen| {
+            let settled =
+                |hello: &Hello| hello.phase == Some(Phase::Standby) && hello.epoch.as_ref() == own && hello.offers == 0;
+            seen.hello.as_ref().is_some_and(|(hello, _)| settled(hello))
+        };
+        let is_needed = own.is_some() && !self.seen.borrow().values().all(is_settled);
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_needed != records.is_some() {
+            *records = is_needed.then(|| daemon.volume.hold_records());
+        }
     }
 
     fn errands(&self) -> MutexGuard<'_, BTreeMap<String, Errands>> {
@@ -151,6 +171,7 @@ pub async fn meet(daemon: &Arc<Daemon>, address: &str, longest: Duration) -> Res
             });
         }
     }
+    daemon.peers.hold_records(daemon);
     met.map(|(hello, _)| hello)
 }
 

@@ -18,7 +18,9 @@ use crate::storage::{Gate, Way};
 
 pub mod asking;
 pub mod drill;
+pub mod offers;
 pub mod promotion;
+pub mod returning;
 pub mod standing;
 pub mod switchover;
 
@@ -102,6 +104,8 @@ impl Daemon {
             begun.map_err(|error| format!("the journal cannot begin another epoch, start sftpd again: {error}"))?;
         }
         self.roles.standing.send_replace(after.clone());
+        // Before anything is told to a standby that has it then.
+        self.peers.hold_records(self);
         if is_writer {
             self.set_gate(self.gate_of(&after)).await?;
         }
@@ -115,6 +119,7 @@ impl Daemon {
     /// Takes the place that node.yaml gives, before anybody can connect. One that knows no other machine has nobody to ask.
     pub async fn take_place(self: &Arc<Self>) -> anyhow::Result<()> {
         self.set_gate(self.gate_of(&self.roles.now())).await.map_err(anyhow::Error::msg)?;
+        self.peers.hold_records(self);
         if self.peers.seen().is_empty() {
             self.happens(Event::Asked).await.map_err(anyhow::Error::msg)?;
         }
@@ -231,3 +236,6 @@ fn behind(standby: &str, seq: u64) -> String {
          written. To go on with the standby's newer files: sftpd promote --force, there, with this machine's name. To go on with these older ones: the same here"
     )
 }
+
+#[cfg(test)]
+pub mod tests;

@@ -11,6 +11,8 @@ use russh::keys::PublicKey;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::daemon::Daemon;
+use crate::role::offers::take;
+use crate::role::returning::set_aside;
 use crate::role::standing::Event;
 
 /// The errands that are under way for one machine. They end when this is dropped.
@@ -24,6 +26,10 @@ pub struct Errands {
 enum Errand {
     /// It is not known whether what was offered was taken.
     AskAboutOffer,
+    /// What only this machine has is set aside, while the other is the new master.
+    SetAside,
+    /// The other has set aside what this master may lack.
+    TakeOffers,
     /// It shows the host keys of the pair secret, and this master has others.
     SendHostKeys,
 }
@@ -56,6 +62,10 @@ fn errand(daemon: &Daemon, theirs: &Hello) -> Option<Errand> {
             let is_asked = standing.node.handing.as_ref().is_some_and(|handing| handing.to == theirs.node);
             is_asked.then_some(Errand::AskAboutOffer)
         }
+        Phase::Returning if theirs.role == Role::Master && theirs.epoch == standing.word().epoch => {
+            Some(Errand::SetAside)
+        }
+        Phase::Master if theirs.offers > 0 && theirs.phase == Some(Phase::Standby) => Some(Errand::TakeOffers),
         Phase::Master if theirs.takes_host_keys && !has_our_host_keys(daemon, theirs) => Some(Errand::SendHostKeys),
         _ => None,
     }
@@ -64,6 +74,15 @@ fn errand(daemon: &Daemon, theirs: &Hello) -> Option<Errand> {
 async fn run(daemon: &Arc<Daemon>, client: &Client, errand: Errand) -> Result<(), String> {
     match errand {
         Errand::AskAboutOffer => ask_about_offer(daemon, client).await.map(drop),
+        Errand::SetAside => {
+            let standing = daemon.roles.now();
+            let node = &standing.node;
+            let (Some(returning), Some(follows)) = (&node.returning, &node.follows) else { return Ok(()) };
+            let done = set_aside(daemon, client, returning, &follows.epoch).await;
+            done.map_err(|sentence| format!("what only this machine has cannot be set aside yet: {sentence}"))?;
+            daemon.happens(Event::SetAside).await.map(drop)
+        }
+        Errand::TakeOffers => take(daemon, client).await.map(drop),
         Errand::SendHostKeys => {
             let keys = exportable_host_keys(&daemon.config.state).map_err(|error| format!("{error:#}"))?;
             let body = serde_json::to_vec(&keys).map_err(|error| error.to_string())?;

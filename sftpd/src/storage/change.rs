@@ -117,6 +117,9 @@ impl Change {
             from.attributes()?;
             from.check_expected()?;
         }
+        if let Change::Publish(Publication { place, .. }) | Change::Remove(place) = self {
+            place.check_expected()?;
+        }
         let new_name = match self {
             Change::Publish(Publication { place, exclusive: true, .. })
             | Change::Rename { to: place, replace: false, .. }

@@ -94,6 +94,7 @@ pub(super) struct Worker {
     pub(super) notes: Notes,
     pub(super) unfinished: Arc<Unfinished>,
     pub(super) usages: Arc<Usages>,
+    pub(super) aside: Arc<super::divergent::Shared>,
     pub(super) decided: watch::Sender<u64>,
     pub(super) failed: Failure,
     /// Outcomes that are not written yet.

@@ -77,6 +77,16 @@ impl Folder {
         Ok(Attributes::of(&rustix::fs::fstat(&self.folder)?))
     }
 
+    /// The names in it that are left to be read, `.` and `..` not among them.
+    pub(super) fn names(self) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        for entry in self.entries {
+            names.push(entry?.file_name().to_bytes().to_vec());
+        }
+        names.retain(|name| !matches!(name.as_slice(), b"." | b".."));
+        Ok(names)
+    }
+
     /// The next entry, `.` and `..` among them; `None` at the end. An entry that vanishes meanwhile is passed over.
     pub fn next_entry(&mut self) -> Result<Option<FolderEntry>> {
         while let Some(entry) = self.entries.next() {

@@ -266,7 +266,15 @@ impl Journal {
     pub(super) fn forget_old(&mut self, rows_max: u64, at_most: u64) -> rusqlite::Result<u64> {
         let needed: Option<u64> = self.db.query_row("SELECT min(seq) FROM acknowledged", [], |row| row.get(0))?;
         let by_age = self.last_seq().saturating_sub(rows_max);
-        let up_to = needed.unwrap_or(0).max(by_age);
+        self.forget(needed.unwrap_or(0).max(by_age), at_most)
+    }
+
+    /// Removes only records past `rows_max`, also where every standby has more.
+    pub(super) fn forget_past(&mut self, rows_max: u64, at_most: u64) -> rusqlite::Result<u64> {
+        self.forget(self.last_seq().saturating_sub(rows_max), at_most)
+    }
+
+    fn forget(&mut self, up_to: u64, at_most: u64) -> rusqlite::Result<u64> {
         self.synchronous(false)?;
         let transaction = self.db.transaction()?;
         let dropped: Option<u64> = transaction.query_row(

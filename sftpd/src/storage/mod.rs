@@ -2,7 +2,8 @@
 //!
 //! Always holds: a file appears or changes under its name only when its upload is complete; every path is resolved by
 //! the kernel beneath the root it was asked for; every change goes through the one [`committer`], which makes it
-//! durable before it is answered. It knows nothing of SSH, accounts or packets.
+//! durable before it is answered. Only what a returning master sets aside ([`divergent`]) moves beside that, while nobody
+//! else may change anything. It knows nothing of SSH, accounts or packets.
 
 mod attributes;
 pub mod file_content;
@@ -11,6 +12,7 @@ mod root;
 
 mod arrival;
 mod in_place;
+mod incoming;
 mod stage;
 mod unfinished;
 mod upload;
@@ -31,20 +33,26 @@ mod notes;
 mod recovery;
 mod reserve;
 
+mod divergent;
 mod mounted;
 mod volume;
 
 pub use attributes::{Attributes, FileKind, NewAttributes, attributes_of};
 pub use change::Change;
+pub use divergent::{
+    Aside, DIVERGENT_FOLDER, Divergent, Entry, EntryKind, EpochFolder, Held, Mark, Parts, State, Wanted, content_name,
+    entry_name, is_epoch, parts_of,
+};
 pub use folder::{Folder, FolderEntry, FolderId};
 pub use gate::{Gate, Way};
 pub use in_place::InPlace;
+pub use incoming::Incoming;
 pub use journal::Chapter;
 pub use root::{PATH_BYTES_MAX, Place, Root, read_link};
 pub use stage::Stage;
 pub use upload::Opening;
 pub use usage::Quota;
-pub use volume::{Durability, Location, Volume};
+pub use volume::{Durability, Location, Seen, Volume};
 pub use writer::{Closing, NotWritten, Publication, Writer};
 
 /// What storage refuses, beside the errors of the system itself.

@@ -42,6 +42,11 @@ impl Place {
         Ok(Place { expected: Some(self.id()?), ..self })
     }
 
+    /// Whether it is for a change of what stands there.
+    pub fn is_expected(&self) -> bool {
+        self.expected.is_some()
+    }
+
     /// Refuses what is no longer what it was to be.
     pub(super) fn check_expected(&self) -> Result<()> {
         match self.expected {

@@ -30,9 +30,11 @@ use super::usage::{Quota, Usages};
 use super::writer::{Publication, Writer};
 use super::{Attributes, FolderId, NewAttributes, Place, Result, Root, Stage, StorageError};
 
+mod divergent;
 mod start;
 mod told;
 
+pub use divergent::Seen;
 use start::{boot_is_new, epoch_of, recover, start_hashing};
 
 /// Whether an answer of OK waits until the disk has it.
@@ -64,6 +66,7 @@ pub struct Volume {
     chapter: watch::Sender<Arc<Chapter>>,
     reader: Reader,
     decided: watch::Receiver<u64>,
+    aside: Arc<super::divergent::Shared>,
     /// Held while the process lives; the kernel lets go of it even after `kill -9`.
     _lock: OwnedFd,
 }
@@ -111,7 +114,9 @@ impl Volume {
         unfinished.restore(left);
         let (decided, follow) = watch::channel(journal.last_seq());
         let usages = Arc::new(Usages::default());
+        let aside = Arc::<super::divergent::Shared>::default();
         let worker = Worker {
+            aside: aside.clone(),
             usages: usages.clone(),
             volume: folder.try_clone()?,
             path: rustix::fs::readlinkat(CWD, proc_path(folder.as_fd()), Vec::new())?.into_bytes(),
@@ -143,6 +148,7 @@ impl Volume {
             chapter: watch::Sender::new(Arc::new(chapter)),
             reader: Reader::open(state)?,
             decided: follow,
+            aside,
             _lock: lock,
         }))
     }

@@ -10,7 +10,7 @@ use super::super::change::Change;
 use super::super::flush::from_journal;
 use super::super::group::Group;
 use super::super::journal::{Intent, Outcome, empty_record};
-use super::{Job, Worker};
+use super::{Committer, Failure, Job, Worker};
 
 /// Records that are kept for a standby that does not come.
 const RECORDS_MAX: u64 = 1_000_000;
@@ -18,6 +18,13 @@ const RECORDS_MAX: u64 = 1_000_000;
 /// Records removed at once, and for how long one batch follows another: changes wait meanwhile.
 const FORGET_AT_ONCE: u64 = 2000;
 const FORGET_TIME: Duration = Duration::from_millis(200);
+
+impl Committer {
+    /// What says why the volume is read-only, for others who flush.
+    pub(in crate::storage) fn failed(&self) -> Failure {
+        self.failed.clone()
+    }
+}
 
 impl Worker {
     pub(super) fn other(&mut self, job: Job) {
@@ -95,8 +102,12 @@ impl Worker {
 
     fn forget(&mut self) -> rusqlite::Result<()> {
         let since = Instant::now();
-        while self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE)? == FORGET_AT_ONCE && since.elapsed() < FORGET_TIME {
-        }
+        let is_held = self.aside.is_held();
+        let mut forget = || match is_held {
+            true => self.journal.forget_past(RECORDS_MAX, FORGET_AT_ONCE),
+            false => self.journal.forget_old(RECORDS_MAX, FORGET_AT_ONCE),
+        };
+        while forget()? == FORGET_AT_ONCE && since.elapsed() < FORGET_TIME {}
         Ok(())
     }
 

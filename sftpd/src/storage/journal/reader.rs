@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pair::record::Record;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{BUSY_TIMEOUT, meta, path, record};
 
@@ -39,6 +39,29 @@ impl Reader {
             "SELECT * FROM journal WHERE seq > ? AND seq <= ? AND outcome = 'done' ORDER BY seq LIMIT ?",
         )?;
         statement.query_map(params![seq, last, at_most as u64], record)?.collect()
+    }
+
+    /// Records behind `seq`, in order: those that are done and those that are not decided yet. Heartbeats are none.
+    pub(in crate::storage) fn records_that_may_be(&self, seq: u64, at_most: usize) -> rusqlite::Result<Vec<Record>> {
+        let db = self.lock();
+        let mut statement = db.prepare_cached(
+            "SELECT * FROM journal WHERE seq > ? AND (outcome IS NULL OR outcome = 'done') AND op != 'heartbeat'
+             ORDER BY seq LIMIT ?",
+        )?;
+        statement.query_map(params![seq, at_most as u64], record)?.collect()
+    }
+
+    /// The record with a number.
+    pub(in crate::storage) fn record(&self, seq: u64) -> rusqlite::Result<Option<Record>> {
+        let db = self.lock();
+        let mut statement = db.prepare_cached("SELECT * FROM journal WHERE seq = ?")?;
+        statement.query_row([seq], record).optional()
+    }
+
+    /// The last number before this machine's own epoch began.
+    pub(in crate::storage) fn began_after(&self) -> rusqlite::Result<u64> {
+        let began_after = meta(&self.lock(), "began_after")?.and_then(|text| text.parse().ok());
+        Ok(began_after.unwrap_or(0))
     }
 
     /// What each standby has: name, number, when.

@@ -14,10 +14,12 @@ use crate::role::standing::{Standing, Word};
 pub struct Record {
     pub seq: u64,
     pub epoch: String,
+    #[allow(dead_code, reason = "for who reads a story")]
     pub run: String,
     pub path: u8,
     pub value: Option<u32>,
     /// By the machine's own clock, which may jump. Nothing reads it.
+    #[allow(dead_code, reason = "as the text says")]
     pub wall: i64,
 }
 
