@@ -94,7 +94,7 @@ impl Follower {
             throttle: Arc::new(Throttle::new(&config.windows()?)),
             alarm: Alarm::new(config, board.clone()),
             board,
-            standby: Standby { address, identity, store: store.clone() },
+            standby: Standby { address, identity, store: store.clone(), stream: Arc::default() },
             store,
             ledger: Ledger::start(ledger_store),
             interval: config.interval.get(),
@@ -225,7 +225,7 @@ impl Follower {
         // Before the standby is bothered: there is nothing to do for it with the wrong volume.
         let refused = |sentence| format!("standby {}: {sentence}", self.name());
         self.check_volume().await.map_err(refused)?;
-        self.standby.connect().await
+        self.standby.connect_anew().await
     }
 
     /// Works over a connection until it is lost, or until a pass is refused. Tells why it ended.

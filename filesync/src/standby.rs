@@ -93,18 +93,19 @@ impl Identity {
     }
 
     /// What this machine says of itself: what sftpd does, or where that is silent, what node.yaml does.
-    async fn hello(&self) -> Hello {
+    async fn hello(&self, stream: String) -> Hello {
         let asked = tokio::time::timeout(ASKING_MAX, ask(&self.state, &Order::Hello {})).await;
         let (node, version) = (self.node.node.clone(), env!("CARGO_PKG_VERSION").into());
         match asked {
             // A sftpd that has another role by now lets filesync end soon.
-            Ok(Ok(Answer::Hello(hello))) => *hello,
+            Ok(Ok(Answer::Hello(hello))) => Hello { stream, ..*hello },
             _ => Hello {
                 pair: self.pair(),
                 node,
                 role: self.node.role,
                 version,
                 epoch: self.node.epoch.clone(),
+                stream,
                 ..Hello::default()
             },
         }
@@ -127,9 +128,19 @@ pub struct Standby {
     pub identity: Arc<Identity>,
     /// Where the host keys of plain servers are pinned.
     pub store: Arc<Mutex<Store>>,
+    /// By this the standby tells connections of now from those of before.
+    pub stream: Arc<Mutex<String>>,
 }
 
 impl Standby {
+    /// Connects for the first time, or after the connection was lost: what is still on its way on others is refused from then on. Else it might
+    /// undo what comes now.
+    pub async fn connect_anew(&self) -> Result<Remote, Failure> {
+        let drawn = pair::epoch::draw().map_err(|error| Failure::Wrong(format!("{error:#}")))?;
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = drawn;
+        self.connect().await
+    }
+
     /// Connects, and makes sure that it is the right one and ready.
     pub async fn connect(&self) -> Result<Remote, Failure> {
         let name = &self.address.name;
@@ -142,7 +153,8 @@ impl Standby {
 
     async fn connect_pair(&self) -> Result<Remote, Failure> {
         let client = pair::peer::connect(&self.identity.peer, &self.address.host).await?;
-        let theirs = pair::peer::say_hello(&client, &self.identity.hello().await).await?;
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let theirs = pair::peer::say_hello(&client, &self.identity.hello(stream).await).await?;
         if theirs.phase == Some(Phase::Returning) {
             return Err(Failure::Away("was the master and sets aside what only it has".into()));
         }

@@ -58,6 +58,10 @@ pub struct Hello {
     /// Drawn by each start of sftpd: tells a machine that meets itself from one whose state was copied. Empty where filesync speaks.
     #[serde(default)]
     pub instance: String,
+    /// Drawn by filesync each time when it connects anew: what is still on its way on connections of before is refused then. Empty where
+    /// sftpd speaks.
+    #[serde(default)]
+    pub stream: String,
     /// The newest epoch that it knows.
     #[serde(default)]
     pub epoch: Option<Epoch>,

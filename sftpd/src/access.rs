@@ -109,9 +109,13 @@ impl Sftp {
         let standing = self.daemon.roles.now();
         let node = &standing.node;
         match (standing.phase(), &*self.greeting()) {
-            (Phase::Standby, Greeting::Master(epoch)) => {
+            (Phase::Standby, Greeting::Master { epoch, stream }) => {
                 let newest = &node.follows.as_ref()?.epoch;
-                (newest.id != *epoch).then(|| format!("another machine is the master now, in epoch {}", newest.counter))
+                if newest.id != *epoch {
+                    return Some(format!("another machine is the master now, in epoch {}", newest.counter));
+                }
+                let is_past = !stream.is_empty() && !self.daemon.streams.is_current(stream);
+                is_past.then(|| "the master has connected anew since".into())
             }
             (Phase::Standby, Greeting::None) => Some("the other machine has not said hello".into()),
             (Phase::Standby, Greeting::Refused(sentence)) => Some(sentence.clone()),

@@ -34,6 +34,7 @@ use crate::role::Roles;
 use crate::sftp::Identity;
 use crate::standbys::Standbys;
 use crate::storage::Volume;
+use crate::streams::Streams;
 
 /// Bans that the other machine hears of, at most.
 const BANS_TOLD_MAX: usize = 1000;
@@ -51,6 +52,8 @@ pub struct Daemon {
     pub roles: Roles,
     /// The other machines.
     pub peers: Peers,
+    /// On which connections replication comes.
+    pub streams: Streams,
     /// What clients are offered.
     pub greetings: Greetings,
     /// The key by which the other machine logs in.
@@ -117,6 +120,7 @@ impl Daemon {
             greetings: Greetings::new(keys, config.algorithms),
             admin_folder: AdminFolder::default(),
             standbys: Standbys::default(),
+            streams: Streams::default(),
             since: jiff::Timestamp::now(),
             metrics,
             passwords: Checker::new(cores)?,
@@ -200,6 +204,7 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").into(),
             phase: Some(standing.phase()),
             instance: self.roles.instance.clone(),
+            stream: String::new(),
             epoch: word.epoch,
             reached,
             lineage,

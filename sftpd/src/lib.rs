@@ -47,6 +47,7 @@ pub mod accounts;
 mod admin_folder;
 mod import;
 mod standbys;
+mod streams;
 mod users_watch;
 
 mod storage;

@@ -30,11 +30,9 @@ const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a machine may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// How long one may take that was not heard of for a while, when a person waits.
-const SILENT_ANSWER_MAX: Duration = Duration::from_millis(600);
-
-/// For how long what was heard counts as fresh.
-const FRESH: Duration = Duration::from_secs(4);
+/// How long one may take when a person waits: an answer takes milliseconds, and who was promoted beside a master that was only slow is heard of a
+/// second later.
+const ASKED_ANSWER_MAX: Duration = Duration::from_millis(700);
 
 /// What is known of another machine.
 #[derive(Clone, Default)]
@@ -43,7 +41,7 @@ pub struct Seen {
     pub hello: Option<(Hello, Instant)>,
     /// Why it cannot be spoken to now.
     pub problem: Option<String>,
-    /// Whether it has answered, or turned out to be none of the pair, since the start.
+    /// Whether it has answered since the start.
     has_answered: bool,
     client: Option<Arc<Client>>,
 }
@@ -165,8 +163,6 @@ pub async fn meet(daemon: &Arc<Daemon>, address: &str, longest: Duration) -> Res
                 tracing::warn!("{address} {sentence}; trying again until it works");
             }
             daemon.peers.note(address, |seen| {
-                // Somebody who is there and is no machine of this pair has nothing to say.
-                seen.has_answered |= matches!(failure, Failure::Wrong(_));
                 (seen.problem, seen.client) = (Some(sentence), None);
             });
         }
@@ -187,11 +183,9 @@ async fn exchange(daemon: &Arc<Daemon>, address: &str) -> Result<(Hello, Arc<Cli
 
 /// Asks all machines now, because a person waits: what each says, or why it does not.
 pub async fn ask_all(daemon: &Arc<Daemon>) -> Vec<(String, Result<Hello, Failure>)> {
-    let ask = |(address, seen): (String, Seen)| async move {
-        let is_fresh = seen.hello.as_ref().is_some_and(|(_, at)| at.elapsed() < FRESH) && seen.problem.is_none();
-        let longest = if is_fresh { ANSWER_MAX } else { SILENT_ANSWER_MAX };
-        let answer = meet(daemon, &address, longest).await;
+    let ask = |address: String| async move {
+        let answer = meet(daemon, &address, ASKED_ANSWER_MAX).await;
         (address, answer)
     };
-    join_all(daemon.peers.seen().into_iter().map(ask)).await
+    join_all(daemon.peers.seen().into_keys().map(ask)).await
 }

@@ -111,8 +111,13 @@ pub enum Greeting {
     /// Nothing.
     #[default]
     None,
-    /// It is the master, in the epoch with this id.
-    Master(String),
+    /// It is the master.
+    Master {
+        /// The id of its epoch.
+        epoch: String,
+        /// On which stream of filesync's; empty where it is its sftpd.
+        stream: String,
+    },
     /// Something for which it may not write.
     Refused(String),
 }

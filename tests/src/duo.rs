@@ -137,14 +137,16 @@ impl Duo {
     #[track_caller]
     pub fn wait_until_equal(&self) {
         let mut differences = Vec::new();
-        eventually("both machines hold the same", || {
+        let is_equal = || {
             let [first, second] = &self.machines;
             differences = Snapshot::of(first.data()).differences(&Snapshot::of(second.data()));
-            if !differences.is_empty() {
-                differences.truncate(5);
-                println!("{differences:?}");
-            }
             differences.is_empty()
-        });
+        };
+        let waited =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| eventually("both hold the same", is_equal)));
+        if waited.is_err() {
+            differences.truncate(5);
+            panic!("they differ: {differences:#?}");
+        }
     }
 }

@@ -67,7 +67,7 @@ fn standbys(config: &Config, name: Option<&str>) -> anyhow::Result<Vec<Standby>>
     let named = |address: &crate::standby::Address| name.is_none_or(|name| address.name == name);
     let standbys = config.addresses()?.into_iter().filter(named).map(|address| {
         let store = Arc::new(Mutex::new(Store::open(&config.store(), &address.name)?));
-        Ok(Standby { address, identity: identity.clone(), store })
+        Ok(Standby { address, identity: identity.clone(), store, stream: Arc::default() })
     });
     let standbys = standbys.collect::<anyhow::Result<Vec<_>>>()?;
     match (standbys.is_empty(), name) {

@@ -36,7 +36,10 @@ async fn greet(daemon: &Arc<Daemon>, theirs: &Hello) -> Greeting {
         (Some(_), Role::Master) if daemon.is_ahead_of(theirs) => Greeting::Refused(
             "this standby has changes that the master's journal does not know: was the master restored from a backup? sftpd status says there what to do".into(),
         ),
-        (Some(epoch), Role::Master) => Greeting::Master(epoch.id.clone()),
+        (Some(_), Role::Master) if !daemon.streams.begin(&theirs.stream) => {
+            Greeting::Refused("the master has connected anew since".into())
+        }
+        (Some(epoch), Role::Master) => Greeting::Master { epoch: epoch.id.clone(), stream: theirs.stream.clone() },
         _ => Greeting::Refused("only a master writes to this machine".into()),
     }
 }

@@ -223,24 +223,36 @@ async fn hand_over(daemon: &Arc<Daemon>, successor: &Successor, last: Reached) -
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", OFFER_MAX.as_secs()),
     };
-    find_out(daemon, successor).await.map_err(|unknown| {
-        format!("{unknown} ({sentence}). Neither machine writes until this one has asked it; if it never answers again: sftpd promote --force {}", successor.address)
-    })
+    match find_out(daemon, successor).await? {
+        Found::Taken => Ok(()),
+        Found::NotTaken => {
+            Err(format!("{} has not taken over ({sentence}); this machine is the master as before", successor.address))
+        }
+        Found::Unknown(unknown) => Err(format!(
+            "{unknown} ({sentence}). Neither machine writes until this one has asked it; if it never answers again: sftpd promote --force {}",
+            successor.address
+        )),
+    }
+}
+
+/// What has become of an offer.
+enum Found {
+    Taken,
+    NotTaken,
+    Unknown(String),
 }
 
 /// Asks what has become of an offer, for a while.
-async fn find_out(daemon: &Arc<Daemon>, successor: &Successor) -> Result<(), String> {
+async fn find_out(daemon: &Arc<Daemon>, successor: &Successor) -> Result<Found, String> {
     let until = Instant::now() + OFFER_MAX;
     let mut unknown = "it is not known whether the other machine has taken over".to_owned();
     while Instant::now() < until {
         let _ = meet(daemon, &successor.address, OFFER_MAX).await;
         match (daemon.roles.now().phase(), daemon.peers.client(&successor.address)) {
-            (Phase::Standby, _) => return Ok(()),
+            (Phase::Standby, _) => return Ok(Found::Taken),
             (Phase::Handing, Some(client)) => match ask_about_offer(daemon, &client).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => {
-                    return Err("the other machine has not taken over; this machine is the master as before".into());
-                }
+                Ok(true) => return Ok(Found::Taken),
+                Ok(false) => return Ok(Found::NotTaken),
                 Err(sentence) => unknown = sentence,
             },
             _ => {}
@@ -248,7 +260,7 @@ async fn find_out(daemon: &Arc<Daemon>, successor: &Successor) -> Result<(), Str
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     daemon.refuse_while_unknown().await?;
-    Err(unknown)
+    Ok(Found::Unknown(unknown))
 }
 
 /// Asks the master to hand over to this machine.
