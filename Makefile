@@ -1,6 +1,6 @@
 # One command per chore, the same on a laptop and in CI.
 
-.PHONY: demo image test check bench lag copying million clients fuzz ssh-audit sbom prepare
+.PHONY: demo image test check bench lag copying million takeovers clients fuzz ssh-audit sbom prepare
 
 # A master, a standby and the mirror between them on this machine, until Ctrl-C.
 demo:
@@ -43,6 +43,13 @@ copying:
 million:
 	@cargo build --release --quiet --workspace
 	@./target/release/million
+
+# How long clients wait at a switchover or a promotion; then 300 takeovers under load with faults (half an hour).
+takeovers:
+	@cargo build --release --quiet --workspace
+	@./target/release/takeovers
+	@cargo build --quiet --workspace
+	@TAKEOVERS=300 cargo test --quiet -p tests --test takeovers -- --nocapture
 
 # The matrix of clients in docs/clients.md, with files of full size. FileZilla: packages filezilla, xvfb, xdotool.
 clients: prepare

@@ -122,6 +122,8 @@ pub async fn keep_company(daemon: Arc<Daemon>, shutdown: CancellationToken) -> a
     let addresses: Vec<String> = daemon.peers.seen().into_keys().collect();
     let all = join_all(addresses.iter().map(|address| keep_company_with(&daemon, address)));
     shutdown.run_until_cancelled(all).await;
+    // Who knows no other machine has nothing to do until then.
+    shutdown.cancelled().await;
     daemon.peers.errands().clear();
     Ok(())
 }

@@ -120,6 +120,10 @@ impl Daemon {
     pub async fn take_place(self: &Arc<Self>) -> anyhow::Result<()> {
         self.set_gate(self.gate_of(&self.roles.now())).await.map_err(anyhow::Error::msg)?;
         self.peers.hold_records(self);
+        if self.roles.now().phase() == Phase::Handing {
+            // It may take long until it is known what has become of the offer.
+            self.refuse_while_unknown().await.map_err(anyhow::Error::msg)?;
+        }
         if self.peers.seen().is_empty() {
             self.happens(Event::Asked).await.map_err(anyhow::Error::msg)?;
         }

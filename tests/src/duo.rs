@@ -43,6 +43,17 @@ impl Duo {
     pub fn start_over(
         sftpd: &[(&str, &str)],
         filesync: &[(&str, &str)],
+        way_to: impl FnMut(SocketAddr) -> SocketAddr,
+    ) -> Duo {
+        let mut duo = Duo::prepare(sftpd, filesync, way_to);
+        duo.run();
+        duo
+    }
+
+    /// Makes their folders, but does not start them.
+    pub fn prepare(
+        sftpd: &[(&str, &str)],
+        filesync: &[(&str, &str)],
         mut way_to: impl FnMut(SocketAddr) -> SocketAddr,
     ) -> Duo {
         let secret = new_secret();
@@ -57,20 +68,24 @@ impl Duo {
             };
             sftpd.iter().fold(machine, set)
         };
-        let mut machines = [build(addresses[0], &second).prepare(), build(addresses[1], &first).standby().prepare()];
+        let machines = [build(addresses[0], &second).prepare(), build(addresses[1], &first).standby().prepare()];
         let mirror = |machine: &Machine, other: &str| {
             let mut mirror = Mirror::of(machine, &secret, other);
             filesync.iter().for_each(|(key, value)| mirror.set(key, value));
             mirror
         };
-        let mut mirrors = [mirror(&machines[0], &second), mirror(&machines[1], &first)];
+        let mirrors = [mirror(&machines[0], &second), mirror(&machines[1], &first)];
+        Duo { machines, mirrors }
+    }
+
+    /// Starts them, and waits until the standby follows.
+    #[track_caller]
+    pub fn run(&mut self) {
         // The standby first: then the master hears at once that there is no newer one.
-        machines[1].start();
-        machines[0].start();
-        mirrors.iter_mut().for_each(Mirror::start);
-        let duo = Duo { machines, mirrors };
-        duo.wait_until_follows(1);
-        duo
+        self.machines[1].start();
+        self.machines[0].start();
+        self.mirrors.iter_mut().for_each(Mirror::start);
+        self.wait_until_follows(1);
     }
 
     /// How a machine is; none while it does not run.

@@ -220,12 +220,6 @@ impl Journal {
         self.step("journal")
     }
 
-    /// Writes an intent that nobody waits for.
-    pub(super) fn write_lazily(&mut self, intent: &Intent) -> rusqlite::Result<()> {
-        self.synchronous(false)?;
-        insert(&self.db, intent)
-    }
-
     /// Writes outcomes. They become durable with the next intents, which is before anything else changes.
     pub(super) fn decide(&mut self, outcomes: &[Outcome], rows: &[RowChange]) -> rusqlite::Result<()> {
         self.step("outcome")?;

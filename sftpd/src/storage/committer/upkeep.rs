@@ -115,7 +115,8 @@ impl Worker {
     fn beat(&mut self) -> rusqlite::Result<()> {
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let beat: Record = empty_record(self.journal.take_seq(), now_ms, Operation::Heartbeat);
-        self.journal.write_lazily(&Intent { record: beat.clone(), stage: None, replaces: false })?;
+        // Durable, like every number that is told: a standby remembers it, and a master that has lost it would look like one from a backup.
+        self.journal.write(&[Intent { record: beat.clone(), stage: None, replaces: false }], &[])?;
         self.journal.decide(&[Outcome::Done(beat)], &[])?;
         self.decided.send_replace(self.journal.last_seq());
         Ok(())
