@@ -46,6 +46,7 @@ pub struct Sftp {
     address: SocketAddr,
     user: String,
     key: Option<PathBuf>,
+    known_hosts: Option<PathBuf>,
     options: Vec<String>,
 }
 
@@ -58,12 +59,18 @@ impl Sftp {
         let script = format!("#!/bin/sh\ncat '{}'\n", folder.path().join("password").display());
         std::fs::write(&helper, script).expect("the helper");
         std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o700)).expect("it can be run");
-        Sftp { folder, address, user: user.to_owned(), key: None, options: Vec::new() }
+        Sftp { folder, address, user: user.to_owned(), key: None, known_hosts: None, options: Vec::new() }
     }
 
     /// Logs in with a private key instead.
     pub fn with_key(mut self, key: &Path) -> Sftp {
         self.key = Some(key.to_owned());
+        self
+    }
+
+    /// Takes no host key but those of a file.
+    pub fn knowing(mut self, known_hosts: &Path) -> Sftp {
+        self.known_hosts = Some(known_hosts.to_owned());
         self
     }
 
@@ -74,7 +81,7 @@ impl Sftp {
             std::fs::copy(self.folder.path().join(name), folder.path().join(name)).expect("a copy");
         }
         let (user, key, options) = (self.user.clone(), self.key.clone(), self.options.clone());
-        Sftp { folder, address: self.address, user, key, options }
+        Sftp { folder, address: self.address, user, key, known_hosts: self.known_hosts.clone(), options }
     }
 
     /// Adds an option of `ssh_config`.
@@ -86,7 +93,12 @@ impl Sftp {
     /// A command of OpenSSH's family (sftp, scp, ssh) with the login set up.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let fixed = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=no"];
+        let (is_strict, known) = match &self.known_hosts {
+            Some(file) => ("yes", file.as_path()),
+            None => ("no", Path::new("/dev/null")),
+        };
+        let hosts = [format!("StrictHostKeyChecking={is_strict}"), format!("UserKnownHostsFile={}", known.display())];
+        let fixed = ["LogLevel=ERROR", "BatchMode=no"].map(str::to_owned);
         let login = match &self.key {
             Some(key) => vec![
                 format!("IdentityFile={}", key.display()),
@@ -95,7 +107,7 @@ impl Sftp {
             ],
             None => vec!["PreferredAuthentications=password".into(), "NumberOfPasswordPrompts=1".into()],
         };
-        let options = fixed.map(str::to_owned).into_iter().chain(login).chain(self.options.clone());
+        let options = hosts.into_iter().chain(fixed).chain(login).chain(self.options.clone());
         for option in options.chain([format!("Port={}", self.address.port())]) {
             command.arg("-o").arg(option);
         }

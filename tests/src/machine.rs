@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use pair::activity::{Activity, LIVE_NAME};
+use pair::control::Status;
 use tempfile::TempDir;
 
 use crate::client::Sftp;
@@ -183,6 +184,11 @@ impl Machine {
         self.address.expect("it was started")
     }
 
+    /// Where its health pages are.
+    pub fn health(&self) -> SocketAddr {
+        self.health.expect("it was started")
+    }
+
     /// The data folder.
     pub fn data(&self) -> &Path {
         &self.data
@@ -219,6 +225,14 @@ impl Machine {
         let mut command = Command::new(binary("sftpd"));
         let (status, text) = crate::program::run(command.args(arguments).arg("--state").arg(self.state()));
         (status.success(), text)
+    }
+
+    /// How its daemon is; none while it does not run.
+    pub fn status(&self) -> Option<Status> {
+        // One that refuses uploads says so by its exit code, and its status all the same.
+        let (_, text) = self.order(&["status", "--json"]);
+        let end = text.rfind("\n}").map(|end| end + 2)?;
+        serde_json::from_str(text.get(..end)?).ok()
     }
 
     /// A path of an account's, as it lies on the volume.
