@@ -131,6 +131,7 @@ impl Context<'_> {
 
     async fn run(&self, subscription: &mut Subscription, progress: &mut Progress) -> End {
         let (mut running, mut large) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let mut telling = FuturesUnordered::new();
         let mut acknowledge = tokio::time::interval(ACKNOWLEDGE);
         let mut heard = tokio::time::Instant::now();
         acknowledge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -161,8 +162,19 @@ impl Context<'_> {
                 Some(done) = running.next(), if !running.is_empty() => done,
                 Some(done) = large.next(), if !large.is_empty() => done,
                 _ = acknowledge.tick() => match self.acknowledge(subscription, progress).await {
-                    Ok(()) => continue,
+                    Ok(news) => {
+                        // Nothing waits for its answer.
+                        telling.extend(news.filter(|_| telling.is_empty()).map(|news| self.tell_standby(news)));
+                        continue;
+                    }
                     Err(end) => break end,
+                },
+                Some(told) = telling.next(), if !telling.is_empty() => match told {
+                    Ok(seq) => {
+                        progress.told_standby = Some((seq, Instant::now()));
+                        continue;
+                    }
+                    Err(sentence) => break End::Standby(sentence),
                 },
             };
             match done {
@@ -285,47 +297,56 @@ impl Context<'_> {
         }
     }
 
-    /// Keeps how far the standby is, then tells the feed.
-    async fn acknowledge(&self, subscription: &mut Subscription, progress: &mut Progress) -> Result<(), End> {
+    /// Keeps how far the standby is, then tells the feed. Gives what the standby is to hear.
+    async fn acknowledge(
+        &self,
+        subscription: &mut Subscription,
+        progress: &mut Progress,
+    ) -> Result<Option<Reached>, End> {
         if self.applier.forget_gone(GONE_MAX) || self.applier.take_unsure() {
             // Some other hand has moved or removed what was uploaded: nobody tells where it is.
             self.compare(progress);
         }
         if let Some(since) = progress.needs_pass_after {
             if self.follower.board.covered_since().is_none_or(|began| began < since) {
-                return Ok(());
+                return Ok(None);
             }
             progress.needs_pass_after = None;
         }
         // What is not where it was told to be is not on the standby yet.
         let seq = progress.queue.done().min(self.applier.known_before());
-        self.tell_standby(seq, progress).await?;
+        let news = self.news_for_standby(seq, progress);
         // What the standby does not know that it has is not forgotten here, for it may become the master.
         let seq = seq.min(progress.told_standby.map_or(u64::MAX, |(told, _)| told));
         if seq <= progress.acknowledged {
-            return Ok(());
+            return Ok(news);
         }
         self.courier.ledger.flush().await.map_err(End::Standby)?;
         let position = Position { epoch: progress.epoch.clone(), seq };
         self.follower.stored(move |store, _| store.keep_position(&position)).await.map_err(End::Standby)?;
         progress.acknowledged = seq;
-        subscription.acknowledge(seq).await.map_err(|error| End::Feed(format!("{error:#}")))
+        subscription.acknowledge(seq).await.map_err(|error| End::Feed(format!("{error:#}")))?;
+        Ok(news)
     }
 
-    /// Tells the standby how far it has come: at once where nothing is on its way, else now and then. It writes that down.
-    async fn tell_standby(&self, seq: u64, progress: &mut Progress) -> Result<(), End> {
+    /// What the standby is to hear of how far it has come: at once where nothing is on its way, else now and then.
+    fn news_for_standby(&self, seq: u64, progress: &Progress) -> Option<Reached> {
         let is_due = progress
             .told_standby
             .is_none_or(|(told, at)| told < seq && (progress.queue.len() == 0 || at.elapsed() > TELL_STANDBY));
-        if self.courier.remote.grade != Grade::Pair || !is_due || !self.is_current(progress) {
-            return Ok(());
+        // What could not be brought is behind this machine's number, but not on the standby: as its successor that one must not claim it.
+        let lacks = self.follower.board.report().problems > 0;
+        if self.courier.remote.grade != Grade::Pair || lacks || !is_due || !self.is_current(progress) {
+            return None;
         }
-        let reached = Reached { epoch: progress.epoch.clone(), run: progress.run.clone(), seq };
-        let body = serde_json::to_vec(&reached).map_err(|error| End::Standby(error.to_string()))?;
+        Some(Reached { epoch: progress.epoch.clone(), run: progress.run.clone(), seq })
+    }
+
+    /// Tells the standby, which writes it down.
+    async fn tell_standby(&self, reached: Reached) -> Result<u64, String> {
+        let body = serde_json::to_vec(&reached).map_err(|error| error.to_string())?;
         let told = self.courier.remote.client.extended_order(REACHED, &body).await;
-        told.map_err(|error| End::Standby(format!("does not take how far it has come: {error}")))?;
-        progress.told_standby = Some((seq, Instant::now()));
-        Ok(())
+        told.map(|()| reached.seq).map_err(|error| format!("does not take how far it has come: {error}"))
     }
 
     /// Whether what the feed tells is all that the standby may lack. Before a pass has compared both sides over this connection the

@@ -63,7 +63,7 @@ pub struct Reached {
 /// A run of the journal: from one start of sftpd to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// Drawn at its start: 16 hexadecimal digits.
+    /// Its number, 8 hexadecimal digits, and 8 that are drawn.
     pub id: String,
     /// The last change before it.
     pub after: u64,
@@ -76,7 +76,16 @@ pub struct Lineage(pub Vec<Run>);
 
 impl Lineage {
     /// One more run, behind all changes so far.
-    pub fn begin(&mut self, run: Run) {
+    pub fn begin(&mut self, after: u64) -> anyhow::Result<()> {
+        let number = |run: &Run| u32::from_str_radix(run.id.get(..8)?, 16).ok();
+        let number = self.0.last().and_then(number).map_or(1, |last| last.wrapping_add(1));
+        let drawn: String = draw()?.chars().take(8).collect();
+        self.push(Run { id: format!("{number:08x}{drawn}"), after });
+        Ok(())
+    }
+
+    /// One more run, whose id was drawn.
+    pub fn push(&mut self, run: Run) {
         self.0.push(run);
         let surplus = self.0.len().saturating_sub(RUNS_MAX);
         self.0.drain(..surplus);
@@ -87,9 +96,12 @@ impl Lineage {
         self.0.last().map_or("", |run| &run.id)
     }
 
-    /// Whether a change that was made in a run is in this journal, whose last one is `last`.
+    /// Whether a change that was made in a run is in this journal, whose last one is `last`. Of a run before those that are remembered it has all.
     pub fn has(&self, run: &str, seq: u64, last: u64) -> bool {
-        let Some(index) = self.0.iter().position(|known| known.id == run) else { return false };
+        let Some(index) = self.0.iter().position(|known| known.id == run) else {
+            let oldest = self.0.first().filter(|_| self.0.len() >= RUNS_MAX);
+            return oldest.is_some_and(|oldest| run.get(..8) < oldest.id.get(..8)) && seq <= last;
+        };
         seq <= self.0.get(index + 1).map_or(last, |next| next.after)
     }
 }
@@ -109,27 +121,31 @@ mod tests {
 
     #[test]
     fn a_journal_from_a_backup_does_not_know_what_came_after_it() {
-        let run = |id: &str, after| Run { id: id.into(), after };
         let mut lineage = Lineage::default();
-        lineage.begin(run("a", 0));
+        lineage.begin(0).unwrap();
         let backup = lineage.clone();
-        lineage.begin(run("b", 500));
-        assert!(lineage.has("a", 500, 700) && lineage.has("b", 700, 700) && lineage.has("b", 30, 700));
-        assert!(!lineage.has("a", 501, 700) && !lineage.has("b", 701, 700) && !lineage.has("c", 1, 700));
+        let first = lineage.run().to_owned();
+        lineage.begin(500).unwrap();
+        let second = lineage.run().to_owned();
+        assert!(lineage.has(&first, 500, 700) && lineage.has(&second, 700, 700) && lineage.has(&second, 30, 700));
+        assert!(!lineage.has(&first, 501, 700) && !lineage.has(&second, 701, 700) && !lineage.has("x", 1, 700));
         // The backup was made at 300. Its gap has brought it past what others have.
         let mut restored = backup;
-        restored.begin(run("c", 300));
-        assert!(!restored.has("a", 400, 1301) && !restored.has("b", 600, 1301));
-        assert!(restored.has("a", 300, 1301));
+        restored.begin(300).unwrap();
+        assert!(!restored.has(&first, 400, 1301) && !restored.has(&second, 600, 1301));
+        assert!(restored.has(&first, 300, 1301));
     }
 
     #[test]
-    fn only_the_newest_runs_are_remembered() {
+    fn of_runs_before_those_that_are_remembered_everything_is_there() {
         let mut lineage = Lineage::default();
-        for number in 0..RUNS_MAX as u64 + 5 {
-            lineage.begin(Run { id: number.to_string(), after: number });
+        lineage.begin(0).unwrap();
+        let (first, backup) = (lineage.run().to_owned(), lineage.clone());
+        for number in 1..=RUNS_MAX as u64 {
+            lineage.begin(number).unwrap();
         }
-        assert_eq!((lineage.0.len(), lineage.run()), (RUNS_MAX, "204"));
-        assert!(!lineage.has("4", 1, 1000) && lineage.has("5", 6, 1000));
+        assert_eq!(lineage.0.len(), RUNS_MAX);
+        assert!(lineage.has(&first, 1, 1000), "a machine that starts often is none from a backup");
+        assert!(!backup.has(lineage.run(), 1, 1000));
     }
 }

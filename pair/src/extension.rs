@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::epoch::{Epoch, Lineage, Reached};
 use crate::node::{Phase, Role};
+use crate::record::VolumePath;
 
 /// Who are you? The body is one's own [`Hello`] as JSON; the answer is EXTENDED_REPLY with the other's.
 pub const HELLO: &str = "hello@sftp-ha";
@@ -86,6 +87,9 @@ pub struct Hello {
     /// Files that it has set aside and offers to the master.
     #[serde(default)]
     pub offers: u64,
+    /// A master: uploads that are not finished where a complete file is, and whose they are.
+    #[serde(default)]
+    pub begun: Vec<(String, VolumePath)>,
     /// Who is banned, and for how many seconds.
     #[serde(default)]
     pub bans: Vec<(String, u64)>,
@@ -101,6 +105,9 @@ pub struct TakeOver {
     pub epoch: Epoch,
     /// Whether the offer is taken back. Then it is never taken, also if it comes later.
     pub is_withdrawn: bool,
+    /// As in [`Hello`].
+    #[serde(default)]
+    pub begun: Vec<(String, VolumePath)>,
 }
 
 /// Hand over to me (a standby asks the master). The body is the asker's id, the answer a STATUS, which comes when it is done.

@@ -212,6 +212,7 @@ impl Daemon {
             takes_host_keys: word.role == Role::Standby && are_derived(state),
             accounts_generation: self.accounts().generation,
             refuses: self.volume.failure(),
+            begun: if word.role == Role::Master { self.volume.begun() } else { Vec::new() },
             bans: bans.map(|ban| (ban.source.to_string(), ban.left.as_secs())).collect(),
             offers: self.volume.offers(),
         }

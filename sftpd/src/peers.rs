@@ -27,6 +27,9 @@ pub use errands::{ask_about_offer, has_our_host_keys};
 /// From one hello to the next.
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Uploads that begin are told together, so long after the first.
+const BEGUN_REST: Duration = Duration::from_millis(50);
+
 /// How long a machine may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
@@ -129,15 +132,17 @@ pub async fn keep_company(daemon: Arc<Daemon>, shutdown: CancellationToken) -> a
 }
 
 async fn keep_company_with(daemon: &Arc<Daemon>, address: &str) {
-    let mut changes = daemon.roles.watch();
+    let (mut changes, mut begun) = (daemon.roles.watch(), daemon.volume.watch_begun());
     loop {
         changes.mark_unchanged();
+        begun.mark_unchanged();
         // Its outcome is noted, and shown where somebody looks.
         let _ = meet(daemon, address, ANSWER_MAX).await;
         tokio::select! {
             () = tokio::time::sleep(HELLO_INTERVAL) => {}
             // What has changed here concerns the others at once.
             _ = changes.changed() => {}
+            _ = begun.changed() => tokio::time::sleep(BEGUN_REST).await,
         }
     }
 }

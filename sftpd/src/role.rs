@@ -3,18 +3,19 @@
 //! Always holds: what follows from what is decided by [`standing`] alone, one event after the other. A machine that loses the right to write has closed its
 //! gate before anybody hears of it; one that gains it has written that down before it opens the gate.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use pair::activity::{Activity, Outcome, sender};
 use pair::epoch::draw;
 use pair::extension::Hello;
 use pair::node::{self, Node, Phase, Role};
+use pair::record::VolumePath;
 use tokio::sync::{Mutex, watch};
 
 use crate::activity::failed;
 use crate::daemon::Daemon;
 use crate::sftp::Identity;
-use crate::storage::{Gate, Way};
+use crate::storage::{Durability, Gate, Way};
 
 pub mod asking;
 pub mod drill;
@@ -35,18 +36,36 @@ pub struct Roles {
     pub moving: Mutex<()>,
     /// Drawn at this start.
     pub instance: String,
+    /// What the master that is followed has told of unfinished uploads.
+    // Held for a line, never across an await.
+    begun: std::sync::Mutex<Vec<(String, VolumePath)>>,
 }
 
 impl Roles {
     /// At the start.
     pub fn new(node: Node) -> anyhow::Result<Roles> {
         let standing = watch::Sender::new(Arc::new(Standing::new(node)));
-        Ok(Roles { standing, turn: Mutex::default(), moving: Mutex::default(), instance: draw()? })
+        Ok(Roles {
+            standing,
+            turn: Mutex::default(),
+            moving: Mutex::default(),
+            instance: draw()?,
+            begun: Default::default(),
+        })
     }
 
     /// What is so now.
     pub fn now(&self) -> Arc<Standing> {
         self.standing.borrow().clone()
+    }
+
+    /// Notes what a master has told of unfinished uploads, if it is the one that is followed.
+    pub fn note_begun(&self, epoch: &Option<String>, begun: Vec<(String, VolumePath)>) {
+        let standing = self.now();
+        let follows = standing.node.follows.as_ref().map(|follows| &follows.epoch.id);
+        if follows.is_some() && follows == epoch.as_ref() {
+            *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        }
     }
 
     /// Tells of every change.
@@ -74,24 +93,26 @@ impl Daemon {
     async fn deal_with(self: &Arc<Self>, event: Event) -> Result<Arc<Standing>, String> {
         let _turn = self.roles.turn.lock().await;
         let before = self.roles.now();
+        // What another machine relies on.
+        let is_promise = matches!(event, Event::Offer(..) | Event::Reached(_));
         let after = Arc::new(before.after(event)?);
         if after == before {
             return Ok(after);
         }
         let is_writer = after.phase() == Phase::Master;
-        let loses = before.node.role == Role::Master && after.node.role != Role::Master;
-        if loses {
+        if !is_closed(&before) && is_closed(&after) {
             // A connection that is gone makes clients come again; an error in its place does not.
             self.end_clients();
         }
-        let gate = if is_writer { waiting() } else { self.gate_of(&after) };
-        self.set_gate(gate).await?;
+        if before.phase() != after.phase() {
+            let gate = if is_writer { waiting() } else { self.gate_of(&after) };
+            self.set_gate(gate).await?;
+        }
         if after.node != before.node
             && let Err(error) = self.keep(&after.node).await
         {
-            if is_writer {
-                self.set_gate(self.gate_of(&before)).await?;
-                return Err(format!("this machine cannot write down that it is the master: {error}"));
+            if is_writer || is_promise {
+                return Err(self.back_to(&before, format!("it cannot be written down: {error}")).await);
             }
             tracing::error!(
                 error,
@@ -99,17 +120,21 @@ impl Daemon {
             );
         }
         let epoch = after.node.epoch.as_ref().filter(|epoch| epoch.id != self.volume.chapter().epoch.id);
-        if let Some(epoch) = epoch {
-            let begun = self.volume.begin_epoch(epoch.clone()).await;
-            begun.map_err(|error| format!("the journal cannot begin another epoch, start sftpd again: {error}"))?;
+        if let Some(epoch) = epoch
+            && let Err(error) = self.volume.begin_epoch(epoch.clone()).await
+        {
+            return Err(self.back_to(&before, format!("the journal cannot begin another epoch: {error}")).await);
         }
         self.roles.standing.send_replace(after.clone());
         // Before anything is told to a standby that has it then.
         self.peers.hold_records(self);
         if is_writer {
+            if before.node.role == Role::Standby {
+                self.take_over_uploads().await;
+            }
             self.set_gate(self.gate_of(&after)).await?;
         }
-        if before.node.role != after.node.role {
+        if before.node.role != after.node.role || after.phase() == Phase::Stopped {
             self.end_clients();
         }
         self.tell(&before, &after);
@@ -130,6 +155,40 @@ impl Daemon {
         Ok(())
     }
 
+    /// Clients that were cut off find nothing arrived of what they had begun at the other machine.
+    async fn take_over_uploads(self: &Arc<Self>) {
+        let (volume, connection) = (self.volume.clone(), self.connections.next_number());
+        let begun = std::mem::take(&mut *self.roles.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        // Whatever fails there is about single uploads, and said there.
+        let _ = tokio::task::spawn_blocking(move || volume.take_over_uploads(&begun, connection)).await;
+        // What replication brought was not counted. That may take long, and nobody waits for it.
+        let volume = self.volume.clone();
+        tokio::task::spawn_blocking(move || volume.recount());
+    }
+
+    /// A step that could not be made is taken back. Where not even that can be written down nothing is written any more.
+    async fn back_to(&self, before: &Arc<Standing>, sentence: String) -> String {
+        let undone = match self.keep(&before.node).await {
+            Ok(()) => self.set_gate(self.gate_of(before)).await,
+            Err(error) => {
+                Err(format!("nor can it be taken back: {error}. Make room in the state folder and start sftpd again"))
+            }
+        };
+        match undone {
+            Ok(()) => sentence,
+            Err(error) => {
+                let sentence = format!("{sentence}; {error}");
+                let stopped = Node { stopped: Some(sentence.clone()), ..before.node.clone() };
+                let standing = Arc::new(Standing { node: stopped, ..(**before).clone() });
+                // It may fail as well, and then the volume takes nothing anyway.
+                let _ = self.set_gate(self.gate_of(&standing)).await;
+                self.tell(before, &standing);
+                self.roles.standing.send_replace(standing);
+                sentence
+            }
+        }
+    }
+
     /// What another machine says of itself is taken in. An error says why it is no machine to follow.
     pub async fn hear(self: &Arc<Self>, theirs: &Hello) -> Result<(), String> {
         pair::peer::refuse_strangers(&self.hello(), theirs).map_err(|sentence| format!("that machine {sentence}"))?;
@@ -139,12 +198,26 @@ impl Daemon {
         let has_from = theirs.epoch.as_ref().and_then(|epoch| epoch.from.as_ref()).is_some_and(has);
         let word = Word { node: theirs.node.clone(), role: theirs.role, epoch: theirs.epoch.clone() };
         let standing = self.happens(Event::Heard(word, has_from)).await?;
+        if theirs.role == Role::Master {
+            self.roles.note_begun(&theirs.epoch.as_ref().map(|epoch| epoch.id.clone()), theirs.begun.clone());
+        }
         let Some(reached) = &theirs.reached else { return Ok(()) };
         let own = standing.node.epoch.as_ref().filter(|_| standing.node.role == Role::Master);
-        if theirs.role == Role::Standby && own.is_some_and(|own| own.id == reached.epoch) && !has(reached) {
+        let is_lost = self.config.durability == Durability::Fsync && !has(reached);
+        if theirs.role == Role::Standby && own.is_some_and(|own| own.id == reached.epoch) && is_lost {
             self.happens(Event::Behind(behind(&theirs.node, reached.seq))).await?;
         }
         Ok(())
+    }
+
+    /// Whether this machine is the standby of an epoch.
+    pub fn follows(&self, epoch: &str) -> bool {
+        self.roles.now().node.follows.as_ref().is_some_and(|follows| follows.epoch.id == epoch)
+    }
+
+    /// Whether its master has said how far it has come.
+    pub fn has_reached(&self) -> bool {
+        self.roles.now().node.follows.as_ref().is_some_and(|follows| follows.reached.is_some())
     }
 
     /// Whether another machine's journal has all that this standby has got from its epoch.
@@ -161,6 +234,10 @@ impl Daemon {
 
     /// Nobody waits for longer for what an offer has become: writes are refused until that is known.
     pub async fn refuse_while_unknown(&self) -> Result<(), String> {
+        let _turn = self.roles.turn.lock().await;
+        if self.roles.now().phase() != Phase::Handing {
+            return Ok(());
+        }
         let sentence = "this machine is handing over to another, which does not say whether it has taken over";
         let way = Way::Closed(sentence.into());
         self.set_gate(Gate { clients: way.clone(), replication: way }).await
@@ -210,6 +287,10 @@ impl Daemon {
         if was == is {
             return;
         }
+        if (was, is) == (Phase::Asking, Phase::Master) {
+            // An ordinary start is no news.
+            return tracing::info!("this machine is the master");
+        }
         let epoch = after.node.newest().map_or(0, |epoch| epoch.counter);
         let sentence = format!("{}; was: {}; epoch {epoch}", is.text(), was.text());
         let record = Activity { sender: sender::ROLE.into(), method: Some(sentence.clone()), ..Activity::default() };
@@ -229,6 +310,11 @@ impl Daemon {
 /// Why a machine that returns takes no files.
 pub const RETURNING: &str =
     "this machine was the master and sets aside what only it has: it takes files again when that is done";
+
+/// Whether no client may write, now or in a moment.
+fn is_closed(standing: &Standing) -> bool {
+    standing.node.role != Role::Master || standing.node.stopped.is_some()
+}
 
 fn waiting() -> Gate {
     Gate { clients: Way::Held, replication: Way::Closed("this machine is a master".into()) }

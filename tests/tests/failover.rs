@@ -6,7 +6,7 @@ use std::process::Command;
 
 use pair::control::{Divergent, Move};
 use pair::node::Phase;
-use tests::{Duo, Link, Machine, USER, eventually, new_secret, own_address, run};
+use tests::{ADMIN, Duo, Link, Machine, USER, eventually, new_secret, own_address, run};
 
 /// Uploads a file by OpenSSH's client and gives whether it said that it arrived.
 fn put(duo: &Duo, index: usize, name: &str, content: &str) -> bool {
@@ -118,13 +118,13 @@ fn two_machines_that_were_both_made_master_stop_until_one_is_chosen() {
     let says = |machine: &Machine, text: &str| machine.order(&["status"]).1.contains(text);
     for machine in &machines {
         eventually("it has stopped", || says(machine, "two machines were made master apart from each other"));
-        let refused = machine.sftp(USER).run("mkdir folder\n");
+        let refused = machine.sftp(ADMIN).run("mkdir folder\n");
         assert!(!refused.ok && refused.text.contains("two machines were made master"), "{}", refused.text);
         assert_eq!(machine.page("/primary").0, 503);
     }
     let (done, text) = machines[0].order(&["promote", "--force", &addresses[1].to_string()]);
     assert!(done, "{text}");
-    assert!(machines[0].sftp(USER).run("mkdir folder\n").ok);
+    assert!(machines[0].sftp(ADMIN).run("mkdir folder\n").ok);
     eventually("the other gives way", || says(&machines[1], "standby of pair"));
 }
 
@@ -145,11 +145,11 @@ fn a_master_that_comes_back_from_a_backup_stops_and_asks() {
     folders.iter().for_each(|folder| copy(folder, backup.path()));
     duo.machines[0].start();
     duo.wait_until_settled();
-    assert!(put(&duo, 0, "new", "two"));
-    duo.wait_until_equal();
     let seq = |duo: &Duo| duo.status(1).and_then(|status| status.reached);
     let before = seq(&duo);
-    eventually("the standby knows that it has it", || seq(&duo) > before || content(&duo, 1, "new").is_some());
+    assert!(put(&duo, 0, "new", "two"));
+    eventually("the standby knows that it has it", || seq(&duo) > before && content(&duo, 1, "new").is_some());
+    duo.wait_until_equal();
     duo.mirrors[0].stop();
     duo.machines[0].kill();
     for folder in &folders {

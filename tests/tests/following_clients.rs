@@ -307,7 +307,6 @@ fn an_upload_under_a_temporary_name_replaces_the_older_file_whole() {
 
 /// Both clients take the size of the complete older file for what has arrived of theirs, as the new master shows it.
 #[test]
-#[ignore = "fails: the new master does not know that the upload was begun, so sftp joins a new tail to the old head"]
 fn sftp_never_joins_its_upload_to_a_shorter_file_at_the_new_master() {
     let Some(broken) = Broken::new(Some(1_000_000)) else { return };
     if reput(&broken).ok {
@@ -318,7 +317,6 @@ fn sftp_never_joins_its_upload_to_a_shorter_file_at_the_new_master() {
 }
 
 #[test]
-#[ignore = "fails: the new master does not know that the upload was begun, so lftp joins a new tail to the old head"]
 fn lftp_never_joins_its_upload_to_a_shorter_file_at_the_new_master() {
     if !has_program("lftp") {
         return;

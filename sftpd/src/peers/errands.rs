@@ -1,6 +1,7 @@
 //! What is to be done after a hello, beside the next ones: one errand of a kind at a time for each machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pair::client::Client;
 use pair::extension::{HOST_KEYS, Hello, TAKE_OVER, TakeOver};
@@ -15,10 +16,15 @@ use crate::role::offers::take;
 use crate::role::returning::set_aside;
 use crate::role::standing::Event;
 
+/// How long offers that could not be taken are let be: they may be large, and what is in their way may be room.
+const REST: Duration = Duration::from_secs(30);
+
 /// The errands that are under way for one machine. They end when this is dropped.
 #[derive(Default)]
 pub struct Errands {
     running: Option<AbortOnDropHandle<()>>,
+    /// What has failed is let be for a while.
+    rests_until: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What is to be done.
@@ -43,10 +49,15 @@ impl Errands {
         if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
             return;
         }
-        let Some(errand) = errand(daemon, theirs) else { return };
-        let (daemon, client) = (daemon.clone(), client.clone());
+        let rest = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_resting = rest.is_some_and(|until| Instant::now() < until);
+        let Some(errand) = errand(daemon, theirs).filter(|errand| !is_resting || *errand != Errand::TakeOffers) else {
+            return;
+        };
+        let (daemon, client, rests_until) = (daemon.clone(), client.clone(), self.rests_until.clone());
         let run = async move {
             if let Err(sentence) = run(&daemon, &client, errand).await {
+                *rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
                 daemon.say_now_and_then(&sentence);
             }
         };
@@ -78,6 +89,10 @@ async fn run(daemon: &Arc<Daemon>, client: &Client, errand: Errand) -> Result<()
             let standing = daemon.roles.now();
             let node = &standing.node;
             let (Some(returning), Some(follows)) = (&node.returning, &node.follows) else { return Ok(()) };
+            if daemon.volume.written_in_place() > 0 {
+                // Their sessions are ending, and say what they have written.
+                return Ok(());
+            }
             let done = set_aside(daemon, client, returning, &follows.epoch).await;
             done.map_err(|sentence| format!("what only this machine has cannot be set aside yet: {sentence}"))?;
             daemon.happens(Event::SetAside).await.map(drop)
@@ -102,7 +117,8 @@ pub fn has_our_host_keys(daemon: &Daemon, theirs: &Hello) -> bool {
 /// Takes an offer back whose answer was lost; tells whether it had been taken by then.
 pub async fn ask_about_offer(daemon: &Arc<Daemon>, client: &Client) -> Result<bool, String> {
     let Some(Handing { epoch, .. }) = daemon.roles.now().node.handing.clone() else { return Ok(false) };
-    let body = serde_json::to_vec(&TakeOver { epoch, is_withdrawn: true }).map_err(|error| error.to_string())?;
+    let body = serde_json::to_vec(&TakeOver { epoch, is_withdrawn: true, begun: Vec::new() })
+        .map_err(|error| error.to_string())?;
     let unknown =
         |error: &dyn std::fmt::Display| format!("it is not known whether the other machine has taken over: {error}");
     match client.extended_order(TAKE_OVER, &body).await {

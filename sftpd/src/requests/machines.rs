@@ -36,6 +36,12 @@ async fn greet(daemon: &Arc<Daemon>, theirs: &Hello) -> Greeting {
         (Some(_), Role::Master) if daemon.is_ahead_of(theirs) => Greeting::Refused(
             "this standby has changes that the master's journal does not know: was the master restored from a backup? sftpd status says there what to do".into(),
         ),
+        (Some(_), Role::Master) if theirs.phase.is_none() && daemon.has_reached() => {
+            Greeting::Refused("the master's sftpd does not answer, so it is not known what its journal has".into())
+        }
+        (Some(epoch), Role::Master) if !daemon.follows(&epoch.id) => {
+            Greeting::Refused("another machine is the master now".into())
+        }
         (Some(_), Role::Master) if !daemon.streams.begin(&theirs.stream) => {
             Greeting::Refused("the master has connected anew since".into())
         }
@@ -52,7 +58,10 @@ pub fn reached(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop
 
 /// take-over@sftp-ha.
 pub fn take_over(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
-    let TakeOver { epoch, is_withdrawn } = body(request)?;
+    let TakeOver { epoch, is_withdrawn, begun } = body(request)?;
+    if !is_withdrawn {
+        sftp.daemon.roles.note_begun(&epoch.parent, begun);
+    }
     let event = if is_withdrawn { Event::TakeBack(epoch) } else { Event::TakeOver(epoch) };
     Ok(happens(sftp, event))
 }

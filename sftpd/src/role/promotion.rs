@@ -95,6 +95,9 @@ fn refuse_what_needs_force(daemon: &Daemon, answers: &[Answer]) -> Result<(), St
             ));
         }
     }
+    if let Some(failure) = daemon.volume.failure() {
+        return Err(format!("this machine could take no uploads: {failure}"));
+    }
     if standing.phase() == Phase::Returning {
         let first = answers.first().map_or("NAME", |(address, _)| address.as_str());
         return Err(format!(

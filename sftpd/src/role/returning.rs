@@ -14,6 +14,7 @@ use pair::extension::DIGEST;
 use pair::node::Returning;
 use tokio::sync::mpsc;
 
+use crate::accounts::UploadMode;
 use crate::daemon::Daemon;
 use crate::storage::{Durability, Entry, EntryKind, EpochFolder};
 
@@ -54,8 +55,11 @@ pub async fn set_aside(
     }
     let is_certain = daemon.config.durability == Durability::Fsync;
     let (volume, Returning { epoch, after }) = (daemon.volume.clone(), returning.clone());
+    let accounts = daemon.accounts();
+    let direct = accounts.iter().filter(|account| account.upload == UploadMode::Direct);
+    let direct: Vec<Vec<u8>> = direct.map(|account| account.home.clone().into_bytes()).collect();
     let (candidates, folder) = blocking(move || {
-        let candidates = Candidates::load(&volume, after, is_certain).map_err(|error| format!("{error:#}"))?;
+        let candidates = Candidates::load(&volume, after, is_certain, &direct).map_err(|error| format!("{error:#}"))?;
         let folder = volume.aside().and_then(|aside| aside.begin(&epoch)).map_err(|error| error.to_string())?;
         Ok((candidates, folder))
     })

@@ -208,18 +208,11 @@ async fn hand_over(daemon: &Arc<Daemon>, successor: &Successor, last: Reached) -
         }
     };
     let handing = standing.node.handing.as_ref().ok_or("there is nothing to offer")?;
-    let offer = TakeOver { epoch: handing.epoch.clone(), is_withdrawn: false };
+    let offer = TakeOver { epoch: handing.epoch.clone(), is_withdrawn: false, begun: daemon.volume.begun() };
     let body = serde_json::to_vec(&offer).map_err(|error| error.to_string())?;
     let answer = tokio::time::timeout(OFFER_MAX, successor.client.extended_order(TAKE_OVER, &body)).await;
     let sentence = match answer {
         Ok(Ok(())) => return daemon.happens(Event::Taken).await.map(drop),
-        Ok(Err(error)) if !error.is_lost() => {
-            daemon.happens(Event::Withdrawn).await?;
-            return Err(format!(
-                "{} does not take over: {error}; this machine is the master as before",
-                successor.address
-            ));
-        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", OFFER_MAX.as_secs()),
     };
@@ -249,7 +242,7 @@ async fn find_out(daemon: &Arc<Daemon>, successor: &Successor) -> Result<Found, 
     while Instant::now() < until {
         let _ = meet(daemon, &successor.address, OFFER_MAX).await;
         match (daemon.roles.now().phase(), daemon.peers.client(&successor.address)) {
-            (Phase::Standby, _) => return Ok(Found::Taken),
+            (Phase::Standby | Phase::Returning, _) => return Ok(Found::Taken),
             (Phase::Handing, Some(client)) => match ask_about_offer(daemon, &client).await {
                 Ok(true) => return Ok(Found::Taken),
                 Ok(false) => return Ok(Found::NotTaken),

@@ -241,7 +241,14 @@ impl Worker {
             let intent = match (permitted.and_then(|()| change.claim_room(gone_bytes)), &author) {
                 (Err(error), _) => Err(error),
                 (Ok(()), None) => Ok(None),
-                (Ok(()), Some(author)) => change.intent(&self.path, author, self.journal.take_seq()),
+                (Ok(()), Some(author)) => {
+                    let intent = change.intent(&self.path, author, self.journal.next_seq());
+                    // A number without a row would be told, and forgotten by a crash.
+                    if matches!(intent, Ok(Some(_))) {
+                        self.journal.take_seq();
+                    }
+                    intent
+                }
             };
             let (intent, result) = match intent {
                 Ok(intent) => (intent, Ok(())),
@@ -296,21 +303,6 @@ impl Worker {
         }
     }
 
-    /// Whether the folder still shows the volume that was opened. A disk that was unmounted below us would take every
-    /// upload and show none.
-    fn presence(&self) -> Result<()> {
-        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
-        let shown = rustix::fs::stat(self.path.as_slice()).map(identity);
-        let held = rustix::fs::fstat(&self.volume).map(identity);
-        if shown.is_ok() && shown == held {
-            return Ok(());
-        }
-        let path = String::from_utf8_lossy(&self.path);
-        Err(StorageError::Refused(format!(
-            "{path} no longer shows the data volume: was it unmounted? Nothing is taken"
-        )))
-    }
-
     fn refusal(&self) -> Result<()> {
         match self.failed.get() {
             None => Ok(()),
@@ -325,19 +317,6 @@ impl Worker {
         let flushed = flush_things(&self.disk, &self.volume, things);
         if let Err(error) = flushed {
             fail(&self.failed, error);
-        }
-    }
-
-    /// What folders with a quota hold now. Before the answers: who has heard one may ask for room at once.
-    fn count(&self, items: &[Item]) {
-        if !self.usages.are_counted() {
-            return;
-        }
-        for Item { change, gone_bytes, intent, .. } in items.iter().filter(|item| item.result.is_ok()) {
-            if let Some(intent) = intent {
-                let path = &intent.record.path.0;
-                self.usages.moved(path, *gone_bytes, change.bytes_that_come(), change.take_charge());
-            }
         }
     }
 

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use pair::epoch::{Epoch, Lineage, Run, draw};
 use pair::record::{Operation, Record, VolumePath};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::disk::Disk;
 
+mod chapter;
 mod reader;
 mod uploads;
 
+pub use chapter::Chapter;
 pub(super) use reader::Reader;
 use uploads::change_row;
 pub(super) use uploads::{RowChange, UploadRow};
@@ -91,17 +92,6 @@ pub(super) struct Opened {
     pub boot: Option<String>,
 }
 
-/// What the numbers of a journal belong to.
-#[derive(Clone, Debug)]
-pub struct Chapter {
-    /// The master's time in which changes are made now.
-    pub epoch: Epoch,
-    /// The last change before it.
-    pub began_after: u64,
-    /// The runs of the journal.
-    pub lineage: Lineage,
-}
-
 impl Journal {
     /// Opens the journal, making it where it is missing. `is_durable` says whether intents wait for the disk.
     pub(super) fn open(state: &Path, is_durable: bool, disk: Disk) -> anyhow::Result<Opened> {
@@ -117,57 +107,16 @@ impl Journal {
             let newest: u64 = db.query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))?;
             let (epoch, boot) = (meta(&db, "epoch")?, meta(&db, "boot")?);
             let was_clean = epoch.is_none() || meta(&db, "clean")?.as_deref() == Some("1");
-            let next = next.max(newest) + 1;
-            let journal = Journal {
-                db,
-                next,
-                before: newest.max(next - 1),
-                is_durable,
-                waits: None,
-                is_owed_a_flush: true,
-                disk,
-            };
+            // Rows that all standbys have are gone, and their numbers are not given again.
+            let dropped = meta(&db, "dropped")?.and_then(|text| text.parse().ok()).unwrap_or(0);
+            let next = next.max(newest).max(dropped) + 1;
+            let journal = Journal { db, next, before: next - 1, is_durable, waits: None, is_owed_a_flush: true, disk };
             Ok(Opened { journal, epoch, was_clean, boot })
         };
         let opened = open().with_context(|| format!("the journal {} cannot be used", path.display()))?;
         // The names of its files must outlive a power failure as well.
         rustix::fs::fsync(std::fs::File::open(state)?).with_context(|| format!("cannot flush {}", state.display()))?;
         Ok(opened)
-    }
-
-    /// Notes that a run has begun: in which epoch and boot, and that it has not ended well yet. Durable.
-    pub(super) fn begin_run(&mut self, epoch: &Epoch, boot: &str) -> anyhow::Result<Chapter> {
-        self.begin(epoch, self.before, &[("boot", boot), ("clean", "0")])
-    }
-
-    /// Notes that changes belong to another epoch from now on. Durable.
-    pub(super) fn begin_epoch(&mut self, epoch: &Epoch) -> rusqlite::Result<Chapter> {
-        let last = self.last_seq();
-        self.begin(epoch, last, &[]).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-    }
-
-    /// Begins a run of an epoch, which may be a new one.
-    fn begin(&mut self, epoch: &Epoch, after: u64, values: &[(&str, &str)]) -> anyhow::Result<Chapter> {
-        self.synchronous(true)?;
-        let transaction = self.db.transaction()?;
-        let text = meta(&transaction, "runs")?;
-        let mut lineage: Lineage = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        lineage.begin(Run { id: draw()?, after });
-        let before = meta(&transaction, "epoch")?;
-        if before.as_ref().is_some_and(|before| *before != epoch.id) {
-            // What standbys have said was about numbers of another epoch.
-            transaction.execute("DELETE FROM acknowledged", [])?;
-        }
-        if before.is_none_or(|before| before != epoch.id) {
-            set_meta(&transaction, "began_after", &after.to_string())?;
-        }
-        set_meta(&transaction, "runs", &serde_json::to_string(&lineage)?)?;
-        for (key, value) in [("epoch", epoch.id.as_str())].iter().chain(values) {
-            set_meta(&transaction, key, value)?;
-        }
-        let began_after = meta(&transaction, "began_after")?.and_then(|text| text.parse().ok()).unwrap_or(0);
-        transaction.commit()?;
-        Ok(Chapter { epoch: epoch.clone(), began_after, lineage })
     }
 
     /// Notes that the run has ended well. Durable.
@@ -192,6 +141,11 @@ impl Journal {
     pub(super) fn take_seq(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
+    }
+
+    /// The number that would be the next.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.next
     }
 
     /// The last number that was given.

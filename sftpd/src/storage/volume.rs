@@ -1,10 +1,8 @@
 //! The volume as a whole: what is checked before it is used, and the doors into it.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use pair::node::Node;
 use pair::volume::{Marker, PRIVATE_FOLDER};
@@ -24,16 +22,19 @@ use super::recovery::Recovery;
 use super::reserve::Reserve;
 use super::root::proc_path;
 use super::stage::Stages;
-use super::unfinished::{ByWhom, Unfinished};
-use super::upload::{Beginning, Keeping, Opening, Upload};
+use super::unfinished::Unfinished;
+use super::upload::{Keeping, Opening};
 use super::usage::{Quota, Usages};
-use super::writer::{Publication, Writer};
+use super::writer::Publication;
 use super::{Attributes, FolderId, NewAttributes, Place, Result, Root, Stage, StorageError};
 
+mod begun;
 mod divergent;
 mod start;
 mod told;
+mod uploads;
 
+use begun::Begun;
 pub use divergent::Seen;
 use start::{boot_is_new, epoch_of, recover, start_hashing};
 
@@ -61,6 +62,7 @@ pub struct Volume {
     writing: Arc<Writing>,
     committer: Committer,
     unfinished: Arc<Unfinished>,
+    begun: Begun,
     usages: Arc<Usages>,
     marker: Marker,
     chapter: watch::Sender<Arc<Chapter>>,
@@ -104,6 +106,8 @@ impl Volume {
         let is_durable = durability == Durability::Fsync;
         let mut opened = Journal::open(state, is_durable, disk.clone())?;
         let epoch = epoch_of(node, &opened)?;
+        // Before the journal knows of it: else the next start would take its records for the old epoch's.
+        pair::node::write(state, node)?;
         let recovery =
             Recovery { volume: &folder, stages: &stages, disk: &disk, durability, is_new_boot: boot_is_new(&opened)? };
         let (left, chapter) = recover(&recovery, &mut opened, &epoch)?;
@@ -143,6 +147,7 @@ impl Volume {
             writing,
             committer: Committer::start(worker, queue, jobs)?,
             unfinished,
+            begun: Begun::default(),
             usages,
             marker,
             chapter: watch::Sender::new(Arc::new(chapter)),
@@ -210,83 +215,6 @@ impl Volume {
             return Err(StorageError::Refused(reason));
         }
         self.stages.create(mode)
-    }
-
-    /// Begins an upload; with `existing`, from that file's content. One that this account has begun there before is
-    /// replaced.
-    pub fn begin_upload(&self, opening: &Opening, existing: Option<(&OwnedFd, &Attributes)>) -> Result<Writer> {
-        let stage = self.new_stage(opening.mode)?;
-        let mut beginning = Beginning::Empty;
-        if let Some((file, attributes)) = existing {
-            stage.fill_from(file.as_fd(), attributes)?;
-            beginning = Beginning::Copy(attributes.size);
-        }
-        let upload = Upload::new(opening, stage, &beginning, self.unfinished.keeping().clone());
-        upload.note_begun(&upload.lock())?;
-        let begun = self.unfinished.begin(opening, &upload);
-        let mut writer = begun.inspect_err(|_| {
-            upload.remove(opening.connection);
-        })?;
-        writer.must_settle |= opening.place.attributes().is_ok();
-        Ok(writer)
-    }
-
-    /// Continues the upload that the account has begun there, if it has: from its beginning, or where it ended.
-    pub fn resume_upload(&self, opening: &Opening) -> Result<Option<Writer>> {
-        if let Some(reason) = self.failure() {
-            return Err(StorageError::Refused(reason));
-        }
-        self.unfinished.resume(opening, ByWhom::Anybody)
-    }
-
-    /// Continues the upload that this very connection writes there, if there is one. Refused where another one does.
-    pub fn share_upload(&self, opening: &Opening) -> Result<Option<Writer>> {
-        self.unfinished.resume(opening, ByWhom::ItsConnection)
-    }
-
-    /// Whether an account has unfinished uploads anywhere.
-    pub fn has_unfinished(&self, account: &str) -> bool {
-        self.unfinished.has_any(account)
-    }
-
-    /// What an account sees where it has an unfinished upload.
-    pub fn unfinished_at(&self, account: &str, connection: u64, place: &Place) -> Option<Attributes> {
-        self.unfinished.attributes(account, connection, place)
-    }
-
-    /// Whether an account has an unfinished upload at a place. Refused while it is being completed.
-    pub fn is_unfinished(&self, account: &str, place: &Place) -> Result<bool> {
-        self.unfinished.is_there(account, place)
-    }
-
-    /// The unfinished uploads of an account in a folder, by name.
-    pub fn unfinished_in(&self, account: &str, connection: u64, folder: FolderId) -> BTreeMap<Vec<u8>, Attributes> {
-        self.unfinished.in_folder(account, connection, folder)
-    }
-
-    /// The file of an upload that this connection writes, for reading.
-    pub fn unfinished_reader(&self, account: &str, connection: u64, place: &Place) -> Option<Arc<OwnedFd>> {
-        self.unfinished.reader(account, connection, place)
-    }
-
-    /// Removes an account's unfinished upload; tells whether there was one. Refused while it is being completed.
-    pub fn discard_unfinished(&self, account: &str, connection: u64, place: &Place) -> Result<bool> {
-        self.unfinished.discard(account, connection, place)
-    }
-
-    /// Gives an account's unfinished upload another name; tells whether there was one.
-    pub fn rename_unfinished(&self, account: &str, connection: u64, from: &Place, to: &Place) -> Result<bool> {
-        self.unfinished.rename(account, connection, from, to)
-    }
-
-    /// Sets attributes of an account's unfinished upload; tells whether there is one.
-    pub fn set_unfinished(&self, account: &str, connection: u64, place: &Place, new: &NewAttributes) -> Result<bool> {
-        self.unfinished.set_attributes(account, connection, place, new)
-    }
-
-    /// Removes unfinished uploads that nobody has written for so long. Gives their number.
-    pub fn expire_unfinished(&self, age: Duration) -> usize {
-        self.unfinished.expire(age)
     }
 
     /// Begins to write a file in place. Where the future comes with it nothing may be written before that has come back;

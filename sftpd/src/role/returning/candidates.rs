@@ -26,10 +26,22 @@ pub struct Candidates {
 
 impl Candidates {
     /// Reads the journal. `is_certain` says whether it has every change, also after a power failure.
-    pub fn load(volume: &Volume, after: Option<u64>, is_certain: bool) -> anyhow::Result<Candidates> {
+    /// What is in `direct` may have been written in place long after its last record.
+    pub fn load(
+        volume: &Volume,
+        after: Option<u64>,
+        is_certain: bool,
+        direct: &[Vec<u8>],
+    ) -> anyhow::Result<Candidates> {
         let first = volume.first_seq()?;
-        let known = after.filter(|after| first <= after.saturating_add(1));
+        // A journal that was lost begins anew, below what the new master has.
+        let last = *volume.decided().borrow();
+        let known = after.filter(|after| first <= after.saturating_add(1) && *after <= last);
         let mut candidates = Candidates { everything: known.is_none(), ..Candidates::default() };
+        for home in direct {
+            candidates.last.insert(home.clone(), 0);
+            candidates.moved.insert(home.clone(), 0);
+        }
         let mut seen = known.unwrap_or(0);
         loop {
             let records = volume.records_that_may_be(seen, BATCH)?;

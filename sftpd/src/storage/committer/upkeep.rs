@@ -10,7 +10,8 @@ use super::super::change::Change;
 use super::super::flush::from_journal;
 use super::super::group::Group;
 use super::super::journal::{Intent, Outcome, empty_record};
-use super::{Committer, Failure, Job, Worker};
+use super::super::{Result, StorageError};
+use super::{Committer, Failure, Item, Job, Worker};
 
 /// Records that are kept for a standby that does not come.
 const RECORDS_MAX: u64 = 1_000_000;
@@ -58,6 +59,34 @@ impl Worker {
             }
             // The others are not put here.
             _ => {}
+        }
+    }
+
+    /// Whether the folder still shows the volume that was opened. A disk that was unmounted below us would take every
+    /// upload and show none.
+    pub(super) fn presence(&self) -> Result<()> {
+        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let shown = rustix::fs::stat(self.path.as_slice()).map(identity);
+        let held = rustix::fs::fstat(&self.volume).map(identity);
+        if shown.is_ok() && shown == held {
+            return Ok(());
+        }
+        let path = String::from_utf8_lossy(&self.path);
+        Err(StorageError::Refused(format!(
+            "{path} no longer shows the data volume: was it unmounted? Nothing is taken"
+        )))
+    }
+
+    /// What folders with a quota hold now. Before the answers: who has heard one may ask for room at once.
+    pub(super) fn count(&self, items: &[Item]) {
+        if !self.usages.are_counted() {
+            return;
+        }
+        for Item { change, gone_bytes, intent, .. } in items.iter().filter(|item| item.result.is_ok()) {
+            if let Some(intent) = intent {
+                let path = &intent.record.path.0;
+                self.usages.moved(path, *gone_bytes, change.bytes_that_come(), change.take_charge());
+            }
         }
     }
 

@@ -1,11 +1,13 @@
 //! Unfinished uploads where something comes in between: a cut, a power failure, another connection, a full disk, a
 //! folder that is not the one of before.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 
 use super::tests::{Fixture, begin, close, opening, put};
 use super::*;
-use crate::storage::Closing;
+use crate::storage::{Closing, Writer};
 
 pub(in crate::storage) fn seen(volume: &Volume, connection: u64, name: &str) -> Option<u64> {
     let place = volume.root("alice").unwrap().place(name.as_bytes()).unwrap();

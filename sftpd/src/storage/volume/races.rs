@@ -2,10 +2,11 @@
 //! is left over, and all that is counted and remembered is what is there.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::tests::{Fixture, opening};
 use super::*;
-use crate::storage::{Closing, NotWritten};
+use crate::storage::{Closing, NotWritten, Writer};
 
 /// What each connection does, and how often all of it is done anew. `RACES` asks for more.
 const STEPS: usize = 150;

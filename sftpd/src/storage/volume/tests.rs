@@ -1,11 +1,12 @@
 //! The volume as its users see it: opening, uploads, groups, restarts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pair::node::Role;
 
 use super::*;
-use crate::storage::Closing;
+use crate::storage::{Closing, Writer};
 
 /// A volume in folders of its own.
 pub(crate) struct Fixture {

@@ -107,7 +107,7 @@ impl Machine {
     /// Starts sftpd with nothing but what the disk has.
     pub fn start(&mut self, now: u64, run: String, is_clean: bool) {
         self.standing = Standing::new(self.disk.node.clone());
-        self.disk.lineage.begin(Run { id: run, after: self.disk.seq });
+        self.disk.lineage.push(Run { id: run, after: self.disk.seq });
         if !is_clean {
             self.disk.seq += 1000;
             self.disk.sound = self.disk.lineage.0.len() - 1;
