@@ -22,6 +22,9 @@ pub const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long an answer may take. Passwords are hashed by the hundred before users.yaml is answered.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The same for orders that only look. Who is asked may be at a long request.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Where a state folder has the socket.
 pub fn path(state: &Path) -> PathBuf {
     state.join("control.sock")
@@ -337,5 +340,10 @@ pub async fn ask(state: &Path, order: &Order) -> anyhow::Result<Answer> {
         send(&mut write, order).await?;
         Lines::new(read, LINE_BYTES_MAX).next().await?.context("sftpd has ended before it answered")
     };
-    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.context("sftpd does not answer")?
+    let longest = match order {
+        Order::Who {} | Order::Status {} | Order::Hello {} | Order::Bans {} => LOOK_TIMEOUT,
+        _ => ANSWER_TIMEOUT,
+    };
+    let asked = tokio::time::timeout(longest, asked).await;
+    asked.with_context(|| format!("sftpd does not answer within {} s: does it hang?", longest.as_secs()))?
 }

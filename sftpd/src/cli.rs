@@ -334,7 +334,9 @@ fn complain(line: &str) {
     eprintln!("{line}");
 }
 
-#[allow(clippy::print_stdout, reason = "what a command was asked for goes to standard output")]
+/// What a command was asked for goes to standard output.
 pub(crate) fn say(line: &str) {
-    println!("{line}");
+    use std::io::Write;
+    // Who has read enough has closed the pipe.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -186,7 +186,8 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         volume_bytes,
         volume_free_bytes,
         last_seq: *feed::Source::decided(&**daemon).borrow(),
-        standbys: standbys(daemon, positions),
+        // What it knew of them as a master is of another time.
+        standbys: if daemon.is_standby() { Vec::new() } else { standbys(daemon, positions) },
         activity_lost: daemon.metrics.lost_activity.get(),
     }
 }

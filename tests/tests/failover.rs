@@ -119,7 +119,7 @@ fn two_machines_that_were_both_made_master_stop_until_one_is_chosen() {
     for machine in &machines {
         eventually("it has stopped", || says(machine, "two machines were made master apart from each other"));
         let refused = machine.sftp(ADMIN).run("mkdir folder\n");
-        assert!(!refused.ok && refused.text.contains("two machines were made master"), "{}", refused.text);
+        assert!(!refused.ok, "{}", refused.text);
         assert_eq!(machine.page("/primary").0, 503);
     }
     let (done, text) = machines[0].order(&["promote", "--force", &addresses[1].to_string()]);

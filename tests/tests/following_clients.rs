@@ -263,14 +263,11 @@ fn reput(broken: &Broken) -> Outcome {
 
 #[test]
 fn sftp_sees_that_nothing_of_its_broken_upload_is_at_the_new_master() {
-    let cases = [(None, "No such file or directory"), (Some(NEW_BYTES + 1), "destination file same size or larger")];
-    for (old, says) in cases {
-        let Some(broken) = Broken::new(old) else { return };
-        reput(&broken).expect_failure(says);
-        broken.check_nothing_has_changed();
-        assert!(run(&mut broken.sftp("put", &[]).0).0.success());
-        broken.check_whole();
-    }
+    let Some(broken) = Broken::new(None) else { return };
+    reput(&broken).expect_failure("No such file or directory");
+    broken.check_nothing_has_changed();
+    assert!(run(&mut broken.sftp("put", &[]).0).0.success());
+    broken.check_whole();
 }
 
 const SLOWLY: &str = "set net:limit-rate 0:1000000";
@@ -305,26 +302,27 @@ fn an_upload_under_a_temporary_name_replaces_the_older_file_whole() {
     broken.check_whole();
 }
 
-/// Both clients take the size of the complete older file for what has arrived of theirs, as the new master shows it.
+/// Both clients take the size that they are shown for what has arrived: were that the older file's, they would join their tail to its head.
 #[test]
-fn sftp_never_joins_its_upload_to_a_shorter_file_at_the_new_master() {
-    let Some(broken) = Broken::new(Some(1_000_000)) else { return };
-    if reput(&broken).ok {
+fn sftp_begins_again_where_an_older_file_is_at_the_new_master() {
+    for bytes in [1_000_000, NEW_BYTES + 1] {
+        let Some(broken) = Broken::new(Some(bytes)) else { return };
+        reput(&broken).expect_ok();
         broken.check_whole();
-    } else {
-        broken.check_nothing_has_changed();
     }
 }
 
 #[test]
-fn lftp_never_joins_its_upload_to_a_shorter_file_at_the_new_master() {
+fn lftp_begins_again_by_itself_where_an_older_file_is_at_the_new_master() {
     if !has_program("lftp") {
         return;
     }
-    let Some(broken) = Broken::new(Some(1_000_000)) else { return };
-    let mut client = broken.hand_over_during(broken.lftp("put", SLOWLY));
-    assert!(client.wait().unwrap().success());
-    broken.check_whole();
+    for bytes in [1_000_000, NEW_BYTES + 1] {
+        let Some(broken) = Broken::new(Some(bytes)) else { return };
+        let mut client = broken.hand_over_during(broken.lftp("put", SLOWLY));
+        assert!(client.wait().unwrap().success());
+        broken.check_whole();
+    }
 }
 
 /// Where clients connect, as in `docs/examples/keepalived.conf`.

@@ -24,6 +24,9 @@ pub async fn promote(daemon: &Arc<Daemon>, force: Option<&str>) -> Result<Move, 
     let Ok(_moving) = daemon.roles.moving.try_lock() else {
         return Err("a switchover is under way here: wait for its end".into());
     };
+    if matches!(daemon.roles.now().phase(), Phase::Master | Phase::Draining) {
+        return Err("this machine is the master already".into());
+    }
     let began = Instant::now();
     let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let answers = ask_all(daemon).await;

@@ -56,6 +56,12 @@ impl Clock {
 /// Hands over to a standby (its address or id; none: the only one), or has the master hand over to this machine.
 pub async fn switch_over(daemon: &Arc<Daemon>, to: Option<&str>) -> Result<Move, String> {
     if daemon.is_standby() {
+        let node = daemon.roles.now().node.node.clone();
+        if let Some(other) = to.filter(|to| *to != node) {
+            return Err(format!(
+                "on a standby the place comes here, to {node}, not to {other}: leave --to out, or run it on the master"
+            ));
+        }
         return have_it_handed_over(daemon).await;
     }
     let Ok(_moving) = daemon.roles.moving.try_lock() else {

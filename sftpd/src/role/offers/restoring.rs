@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::holder::{Holder, Unread};
 use super::touched::Touched;
+use crate::accounts::ADMIN_HOME;
 use crate::role::returning::blocking;
 use crate::storage::{Change, Entry, EntryKind, FileKind, NewAttributes, Place, Seen, StorageError, Volume, Wanted};
 
@@ -77,6 +78,11 @@ impl Restoring<'_> {
         let path = wanted.map_or(&entry.path, |wanted| &wanted.path);
         if !is_for_clients(&path.0) {
             return Err(Stop::Kept(format!("{path} is no path that a client could have")));
+        }
+        if is_users_yaml(&path.0) {
+            return Err(Stop::Kept(
+                "accounts are changed by an upload: fetch it from here, and put it to the master".into(),
+            ));
         }
         if let Some(slash) = path.0.iter().rposition(|byte| *byte == b'/') {
             let folder = path.0.get(..slash).unwrap_or_default().to_vec();
@@ -223,6 +229,11 @@ impl Claim {
             _ => Ok(place),
         }
     }
+}
+
+/// Whether a path is the accounts' own file: what is in it counts by being put there, and was masked.
+fn is_users_yaml(path: &[u8]) -> bool {
+    path.strip_prefix(ADMIN_HOME.as_bytes()).and_then(|rest| rest.strip_prefix(b"/")) == Some(b"users.yaml")
 }
 
 /// Whether a path may be one of a client's: in no way the pair's own, and without dots.
