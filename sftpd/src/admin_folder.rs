@@ -139,18 +139,23 @@ impl AdminFolder {
         installed.map_err(|fault| anyhow::anyhow!("{}", fault.text))
     }
 
-    /// Looks at the users.yaml on the volume and applies it where another hand has changed it.
-    pub async fn look(&self, daemon: &Arc<Daemon>) {
+    /// Looks at the users.yaml on the volume and applies it where another hand has changed it. On a machine that has just taken over, accounts and file
+    /// may have come at different times; an older file changes nothing then.
+    pub async fn look(&self, daemon: &Arc<Daemon>, has_taken_over: bool) {
         // Before the file is read: in the middle of an upload it is still the old one, and the accounts are the new ones.
         let _turn = self.turn.lock().await;
         let content = match applying::read_users(daemon) {
             Ok(content) => content,
-            Err(StorageError::System(Errno::NOENT)) => return applying::restore(daemon).await,
+            Err(StorageError::System(Errno::NOENT)) => return applying::restore(daemon, "was gone").await,
             // Unreadable: the accounts stay as they are, and the next look may have more luck.
             Err(_) => return,
         };
         let hash = blake3::hash(&content);
-        let known = daemon.accounts().users_yaml.as_deref() == Some(hash.to_hex().as_str());
+        let accounts = daemon.accounts();
+        let known = accounts.users_yaml.as_deref() == Some(hash.to_hex().as_str());
+        if has_taken_over && accounts.replaced.iter().any(|replaced| replaced == hash.to_hex().as_str()) && !known {
+            return applying::restore(daemon, "was older than the accounts").await;
+        }
         let mut refused = self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if !known && refused != Some(hash) {
             tracing::info!("users.yaml was changed by another hand");

@@ -94,7 +94,7 @@ impl Daemon {
         let _turn = self.roles.turn.lock().await;
         let before = self.roles.now();
         // What another machine relies on.
-        let is_promise = matches!(event, Event::Offer(..) | Event::Reached(_));
+        let (is_offer, is_report) = (matches!(event, Event::Offer(..)), matches!(event, Event::Reached(_)));
         let after = Arc::new(before.after(event)?);
         if after == before {
             return Ok(after);
@@ -111,7 +111,10 @@ impl Daemon {
         if after.node != before.node
             && let Err(error) = self.keep(&after.node).await
         {
-            if is_writer || is_promise {
+            if is_report {
+                return Err(format!("it cannot be written down: {error}"));
+            }
+            if is_writer || is_offer {
                 return Err(self.back_to(&before, format!("it cannot be written down: {error}")).await);
             }
             tracing::error!(
@@ -168,7 +171,7 @@ impl Daemon {
 
     /// A step that could not be made is taken back. Where not even that can be written down nothing is written any more.
     async fn back_to(&self, before: &Arc<Standing>, sentence: String) -> String {
-        let undone = match self.keep(&before.node).await {
+        let undone = match self.keep_again(&before.node).await {
             Ok(()) => self.set_gate(self.gate_of(before)).await,
             Err(error) => {
                 Err(format!("nor can it be taken back: {error}. Make room in the state folder and start sftpd again"))
@@ -255,6 +258,16 @@ impl Daemon {
         let (state, node) = (self.config.state.clone(), node.clone());
         let kept = tokio::task::spawn_blocking(move || node::write(&state, &node)).await;
         kept.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Makes sure that what was kept before is what is kept now. On a full disk it often is.
+    async fn keep_again(&self, node: &Node) -> Result<(), String> {
+        let state = self.config.state.clone();
+        let kept = tokio::task::spawn_blocking(move || node::read(&state)).await;
+        match kept {
+            Ok(Ok(Some(kept))) if kept == *node => Ok(()),
+            _ => self.keep(node).await,
+        }
     }
 
     /// Whose changes are taken.

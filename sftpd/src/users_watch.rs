@@ -20,25 +20,27 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// Watches until `shutdown`. A standby's accounts come from the master: it watches nothing.
 pub async fn watch(daemon: Arc<Daemon>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut was_standby = daemon.is_standby();
     loop {
         let watched = async {
             daemon.roles.wait_until(|standing| standing.phase() == Phase::Master).await;
             tokio::select! {
-                () = watch_as_master(&daemon) => {}
+                () = watch_as_master(&daemon, was_standby) => {}
                 () = daemon.roles.wait_until(|standing| standing.node.role == Role::Standby) => {}
             }
         };
         if shutdown.run_until_cancelled(watched).await.is_none() {
             return Ok(());
         }
+        was_standby = true;
     }
 }
 
-async fn watch_as_master(daemon: &Arc<Daemon>) {
+async fn watch_as_master(daemon: &Arc<Daemon>, mut has_taken_over: bool) {
     let touched = Arc::new(Notify::new());
     let _watcher = start_watcher(daemon, touched.clone());
     loop {
-        daemon.admin_folder.look(daemon).await;
+        daemon.admin_folder.look(daemon, std::mem::take(&mut has_taken_over)).await;
         tokio::select! {
             () = touched.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}

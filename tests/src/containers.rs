@@ -185,6 +185,13 @@ impl Project {
         project
     }
 
+    /// Changes a setting, for the next start.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self.write_env();
+    }
+
     /// The shipped example, filled in.
     fn write_env(&self) {
         let mut text = std::fs::read_to_string(root().join(".env.example")).expect("the example");

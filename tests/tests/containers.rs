@@ -362,3 +362,46 @@ impl Drop for SmallDisk {
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).output();
     }
 }
+
+#[test]
+fn a_drill_goes_there_and_back_between_two_compose_projects_and_the_standby_takes_over_from_a_dead_master() {
+    if !has_engine() {
+        return;
+    }
+    let (folder, secret) = (tempfile::tempdir().unwrap(), new_secret());
+    let users = folder.path().join("users.yaml");
+    std::fs::write(&users, SEED).unwrap();
+    open_to_all(folder.path());
+    std::fs::set_permissions(&users, PermissionsExt::from_mode(0o644)).unwrap();
+    let settings = [("PAIR_SECRET", secret.as_str()), ("USERS", users.to_str().unwrap())];
+    let mut standby = Project::new("standby", &settings);
+    let mut master = Project::new("master", &settings);
+    let reached = |project: &Project| format!("{}:{}", this_machine(), project.sftp.port());
+    // As the README says: each knows the other.
+    standby.set("STANDBYS", &reached(&master));
+    master.set("STANDBYS", &reached(&standby));
+    standby.up_all();
+    master.up_all();
+    master.until_healthy("filesync");
+    let pair = Pair { master, standby, folder };
+    pair.put("before");
+    pair.until_followed("before");
+    let status = |project: &Project| project.exec("sftpd", &["sftpd", "status"]).1;
+    within(PATIENCE, "the standby knows how far it has come", || {
+        status(&pair.standby).contains("has the master's changes up to")
+    });
+    let (done, text) = pair.master.exec("sftpd", &["sftpd", "drill"]);
+    assert!(done && text.contains("drill done") && text.contains("and back"), "{text}");
+    println!("{text}");
+    pair.put("after");
+    pair.until_followed("after");
+    assert!(docker(&["kill", &pair.master.container("sftpd"), &pair.master.container("filesync")]).0);
+    let (done, text) = pair.standby.exec("sftpd", &["sftpd", "promote"]);
+    assert!(done, "{text}");
+    put(pair.standby.sftp, pair.folder.path(), "promoted");
+    pair.master.up_all();
+    within(PATIENCE, "the old master is a standby", || status(&pair.master).starts_with("standby of pair"));
+    within(PATIENCE, "it has the new master's files", || {
+        get(pair.master.sftp, pair.folder.path(), "promoted").as_deref() == Some("promoted")
+    });
+}

@@ -240,3 +240,32 @@ fn who_asks_for_the_primary_hears_it_from_the_master_alone() {
     assert!(role.method.unwrap().contains("master; was: standby"));
     assert!(duo.machines[1].page("/metrics").1.contains("sftpd_phase{name=\"master\"} 1"));
 }
+
+#[test]
+fn accounts_that_came_before_their_file_are_in_force_on_the_new_master_and_the_file_is_written_anew() {
+    let mut duo = Duo::start();
+    let path = duo.machines[1].path("admin", "users.yaml");
+    eventually("the file is there", || path.exists());
+    let older = std::fs::read(&path).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let more = "  2:\n    name: \"late\"\n    password: \"5678-long\"\n";
+    std::fs::write(file.path(), String::from_utf8(older.clone()).unwrap() + more).unwrap();
+    let put = format!("put {} users.yaml\n", file.path().display());
+    duo.machines[0].sftp(ADMIN).run(&put).expect_ok();
+    duo.wait_until_equal();
+    eventually("the standby has the accounts", || {
+        let kept = std::fs::read_to_string(duo.machines[1].state().join("accounts.json"));
+        kept.is_ok_and(|kept| kept.contains("\"late\""))
+    });
+    for index in [0, 1] {
+        duo.mirrors[index].kill();
+        duo.machines[index].kill();
+    }
+    std::fs::write(&path, &older).unwrap();
+    duo.machines[1].start();
+    duo.moved(1, &["promote"]);
+    eventually("the file says what is in force", || {
+        std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"late\"") || text.contains("name: late"))
+    });
+    assert!(duo.machines[1].sftp(("late", "5678-long")).can_log_in());
+}

@@ -139,6 +139,9 @@ impl UploadMode {
     }
 }
 
+/// Earlier users.yaml that are known by their hashes.
+const REPLACED_MAX: usize = 16;
+
 /// All accounts at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
@@ -146,6 +149,8 @@ pub struct Accounts {
     pub generation: u64,
     /// BLAKE3 of the users.yaml that they came from, as it is stored: tells whether another hand changed it.
     pub users_yaml: Option<String>,
+    /// The same of those before it, the newest last: one of them on the volume has come late.
+    pub replaced: Vec<String>,
     /// Authorities whose certificates let in whom they name.
     pub trusted_ca: Vec<PublicKey>,
     by_name: BTreeMap<String, Arc<Account>>,
@@ -159,6 +164,8 @@ struct Stored {
     #[serde(default)]
     users_yaml: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     trusted_ca: Vec<PublicKey>,
     accounts: Vec<Account>,
 }
@@ -167,7 +174,16 @@ impl Accounts {
     /// A snapshot.
     pub fn new(generation: u64, accounts: impl IntoIterator<Item = Account>) -> Accounts {
         let by_name = accounts.into_iter().map(|account| (account.name.clone(), Arc::new(account))).collect();
-        Accounts { generation, users_yaml: None, trusted_ca: Vec::new(), by_name }
+        Accounts { generation, users_yaml: None, replaced: Vec::new(), trusted_ca: Vec::new(), by_name }
+    }
+
+    /// These come from a users.yaml, in place of others.
+    pub fn from_users_yaml(mut self, text: &str, before: &Accounts) -> Accounts {
+        self.users_yaml = Some(blake3::hash(text.as_bytes()).to_hex().to_string());
+        self.replaced = before.replaced.iter().chain(&before.users_yaml).cloned().collect();
+        let surplus = self.replaced.len().saturating_sub(REPLACED_MAX);
+        self.replaced.drain(..surplus);
+        self
     }
 
     /// The account with a login name, disabled or not.
@@ -216,7 +232,12 @@ impl Accounts {
     pub fn from_json(text: &[u8]) -> anyhow::Result<Accounts> {
         let stored: Stored = serde_json::from_slice(text)?;
         let accounts = Accounts::new(stored.generation, stored.accounts);
-        Ok(Accounts { users_yaml: stored.users_yaml, trusted_ca: stored.trusted_ca, ..accounts })
+        Ok(Accounts {
+            users_yaml: stored.users_yaml,
+            replaced: stored.replaced,
+            trusted_ca: stored.trusted_ca,
+            ..accounts
+        })
     }
 
     /// The form in which accounts are kept and travel.
@@ -225,6 +246,7 @@ impl Accounts {
         Ok(serde_json::to_vec_pretty(&Stored {
             generation: self.generation,
             users_yaml: self.users_yaml.clone(),
+            replaced: self.replaced.clone(),
             trusted_ca: self.trusted_ca.clone(),
             accounts,
         })?)

@@ -67,12 +67,12 @@ impl Told {
     }
 }
 
-/// Writes users.yaml anew where it is gone: the admin needs one to edit, and the accounts in force say what it said.
-pub async fn restore(daemon: &Arc<Daemon>) {
+/// Writes users.yaml anew where it is gone or older than the accounts: the admin needs one to edit, and the accounts in force say what it said.
+pub async fn restore(daemon: &Arc<Daemon>, why: &str) {
     let text = rendered::rendered(&daemon.accounts());
-    tracing::warn!("users.yaml is gone: it is written anew from the accounts in force");
+    tracing::warn!("users.yaml {why}: it is written anew from the accounts in force");
     // A failure is in the result file, and the next look tries again.
-    apply(daemon, text.into(), &By::way("sftpd, because it was gone")).await;
+    apply(daemon, text.into(), &By::way(&format!("sftpd, because it {why}"))).await;
 }
 
 /// Judges and installs a file.
@@ -191,8 +191,7 @@ pub async fn reset_password(daemon: &Arc<Daemon>, name: &str, by: &By) -> Result
         true => Account { password_hash: Some(hash.clone()), ..Account::clone(account) },
         false => Account::clone(account),
     });
-    let mut accounts = Accounts::new(before.generation + 1, accounts);
-    accounts.users_yaml = Some(blake3::hash(masked.as_bytes()).to_hex().to_string());
+    let mut accounts = Accounts::new(before.generation + 1, accounts).from_users_yaml(&masked, &before);
     accounts.trusted_ca.clone_from(&before.trusted_ca);
     let verdict = Verdict { accounts, masked, generated: Vec::new() };
     let told = conclude(daemon, Ok(verdict), &before, by).await;
@@ -251,8 +250,7 @@ fn judge_now(content: &[u8], before: &Accounts) -> Result<Verdict, Vec<Mistake>>
             account
         })
         .collect();
-    let mut accounts = Accounts::new(before.generation + 1, accounts);
-    accounts.users_yaml = Some(blake3::hash(masked.as_bytes()).to_hex().to_string());
+    let mut accounts = Accounts::new(before.generation + 1, accounts).from_users_yaml(&masked, before);
     accounts.trusted_ca = trusted_ca;
     Ok(Verdict { accounts, masked, generated })
 }

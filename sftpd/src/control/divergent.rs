@@ -133,6 +133,9 @@ async fn try_to_restore(
     if state == State::Restored && to.is_none() && !replace {
         return Err("it was restored already".into());
     }
+    if let State::Wanted(before) = &state {
+        return Err(format!("it is asked for as {} already: wait until the master has answered", before.path));
+    }
     let path = to.unwrap_or_else(|| entry.path.clone());
     if !offers::is_for_clients(&path.0) {
         return Err(format!("{path} is no path that a client could have: it begins with the account's folder"));

@@ -328,6 +328,8 @@ pub(super) fn stopped() -> StorageError {
 #[cfg(test)]
 pub(crate) mod corners;
 #[cfg(test)]
+mod gates;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 pub(crate) mod tests;
