@@ -1,7 +1,7 @@
 //! `make takeovers`: how long clients wait at a switchover and a promotion, and how long a master of before takes to follow.
 //!
 //! Clients upload small files all the time, to whichever machine takes them. A pause is the longest time between two of their answers around the
-//! takeover: reconnecting is part of it.
+//! takeover: reconnecting is part of it. With the argument `rejoin` only the last is measured.
 #![allow(clippy::print_stdout, reason = "the figures are all it is for")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a bench may stop at the first trouble")]
 
@@ -27,6 +27,9 @@ fn main() {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let mut duo = Duo::start_with(&settings, &[("FILESYNC_INTERVAL", "100s")]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    if std::env::args().any(|argument| argument == "rejoin") {
+        return rejoin(&mut duo, &runtime, &account);
+    }
     let addresses = [duo.machines[0].address(), duo.machines[1].address()];
     let (acknowledged, mut writers) = write(&runtime, &account, addresses, WRITERS, 1);
     switchovers(&duo, &acknowledged);
