@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use pair::client::{Client, ClientError, Handle, Result};
 use pair::extension::DIGEST;
-use pair::wire::{Attrs, Code, Reader, open_flag, put_bytes};
+use pair::wire::{Attrs, Code, open_flag};
 use serde::{Deserialize, Serialize};
 
 use crate::listing::{Problem, Unseen};
@@ -229,13 +229,8 @@ impl Remote {
         if !self.client.has(DIGEST) {
             return self.read_back(path, length).await;
         }
-        let mut body = BytesMut::new();
-        put_bytes(&mut body, &self.at(path));
-        body.extend_from_slice(&0u64.to_be_bytes());
-        body.extend_from_slice(&length.to_be_bytes());
-        let answer = self.client.extended(DIGEST, &body).await?;
-        let (hash, count) = answer.split_first_chunk::<32>().ok_or(pair::wire::Malformed)?;
-        Ok((Hash::from_bytes(*hash), Reader(count).u64()?))
+        let (hash, count) = pair::peer::digest(&self.client, &self.at(path), length).await?;
+        Ok((Hash::from_bytes(hash), count))
     }
 
     /// A server without hashes sends the content itself.

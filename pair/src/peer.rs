@@ -6,10 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::client::{Client, ConnectError, HostKeyCheck, Login, PrivateKey, PublicKey, connect as connect_client};
-use crate::extension::{HELLO, Hello};
+use bytes::{BufMut, BytesMut};
+
+use crate::client::{
+    Client, ClientError, ConnectError, HostKeyCheck, Login, PrivateKey, PublicKey, connect as connect_client,
+};
+use crate::extension::{DIGEST, HELLO, Hello};
 use crate::keys::{PEER_USER, derived_host_keys, fingerprint, peer_key, stored_host_keys};
 use crate::secret::PairSecret;
+use crate::wire::{Malformed, Reader, put_bytes};
 
 /// What a machine shows to the other, and knows it by.
 pub struct Identity {
@@ -119,10 +124,21 @@ pub async fn say_hello(client: &Client, ours: &Hello) -> Result<Hello, Failure> 
         false => Failure::Wrong(format!("refuses this machine: {error}")),
     })?;
     // In a string on the wire or bare: both are understood.
-    let json = crate::wire::Reader(&answer).bytes().ok().filter(|json| json.starts_with(b"{")).unwrap_or(&answer);
+    let json = Reader(&answer).bytes().ok().filter(|json| json.starts_with(b"{")).unwrap_or(&answer);
     let theirs: Hello = serde_json::from_slice(json).map_err(|error| format!("says hello in other words: {error}"))?;
     refuse_strangers(ours, &theirs)?;
     Ok(theirs)
+}
+
+/// Asks a machine of the pair for the BLAKE3 hash of a file's beginning (all of it where `length` is 0), and of how many bytes it is.
+pub async fn digest(client: &Client, path: &[u8], length: u64) -> Result<([u8; 32], u64), ClientError> {
+    let mut body = BytesMut::new();
+    put_bytes(&mut body, path);
+    body.put_u64(0);
+    body.put_u64(length);
+    let answer = client.extended(DIGEST, &body).await?;
+    let (hash, count) = answer.split_first_chunk::<32>().ok_or(Malformed)?;
+    Ok((*hash, Reader(count).u64()?))
 }
 
 /// Refuses a machine of another pair, this very machine, and one that has this machine's identity.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pair::activity::{Activity, Level, sender};
-use pair::epoch::{Lineage, Reached};
+use pair::epoch::Lineage;
 use pair::extension::Hello;
 use pair::keys::{are_derived, stored_host_keys};
 use pair::node::{Node, Phase, Role};
@@ -187,11 +187,7 @@ impl Daemon {
         let standing = self.roles.now();
         let (word, chapter) = (standing.word(), self.volume.chapter());
         let (lineage, reached) = match word.role {
-            Role::Master => {
-                let (epoch, run) = (chapter.epoch.id.clone(), chapter.lineage.run().to_owned());
-                let seq = *self.volume.decided().borrow();
-                (chapter.lineage.clone(), Some(Reached { epoch, run, seq }))
-            }
+            Role::Master => (chapter.lineage.clone(), Some(chapter.reached(*self.volume.decided().borrow()))),
             Role::Standby => (Lineage::default(), standing.node.follows.clone().and_then(|follows| follows.reached)),
         };
         let state = &self.config.state;

@@ -195,7 +195,7 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use pair::client::{Client, Login, connect};
     use pair::extension::{HELLO, Hello};
@@ -207,16 +207,12 @@ mod tests {
         running: Running,
     }
 
-    async fn daemon() -> Fixture {
-        daemon_as(Role::Master).await
-    }
-
-    async fn daemon_as(role: Role) -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::create_dir(at("data")).unwrap();
+    /// Settings for a machine in a folder, which is filled with what a first start needs.
+    pub(crate) fn config_in(folder: &std::path::Path, role: Role) -> Config {
+        let at = |name: &str| folder.join(name);
+        std::fs::create_dir_all(at("data")).unwrap();
         std::fs::write(at("users.yaml"), "users: {A: {name: admin, password: secret, admin: true}}").unwrap();
-        let config = Config {
+        Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             health_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: at("data"),
@@ -225,7 +221,16 @@ mod tests {
             users: at("users.yaml"),
             role,
             ..Config::default()
-        };
+        }
+    }
+
+    async fn daemon() -> Fixture {
+        daemon_as(Role::Master).await
+    }
+
+    async fn daemon_as(role: Role) -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config_in(folder.path(), role);
         let secret = PairSecret::generate().unwrap();
         let running = start(config, secret.clone(), CancellationToken::new()).await.unwrap();
         Fixture { _folder: folder, secret, running }

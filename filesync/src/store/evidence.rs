@@ -11,8 +11,8 @@ const BUDGET_SPAN_S: i64 = 3600;
 
 impl Store {
     /// Notes the epoch in which this machine is the master. What was missing, held or told in another is no evidence in this one: the standby may
-    /// have been the master meanwhile. Tells whether it is another.
-    pub fn begin_epoch(&mut self, epoch: &str) -> rusqlite::Result<bool> {
+    /// have been the master meanwhile.
+    pub fn begin_epoch(&mut self, epoch: &str) -> rusqlite::Result<()> {
         let id = self.standby;
         let tx = self.db.transaction()?;
         let known: Option<String> =
@@ -25,8 +25,7 @@ impl Store {
             tx.execute("UPDATE standby SET verified = 0 WHERE id = ?", [id])?;
         }
         tx.execute("INSERT OR REPLACE INTO epoch VALUES (?, ?)", params![id, epoch])?;
-        tx.commit()?;
-        Ok(is_other)
+        tx.commit()
     }
 
     /// Begins a pass: gives it a number, and recalls what earlier ones left.

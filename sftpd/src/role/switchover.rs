@@ -118,12 +118,11 @@ async fn preflight(daemon: &Arc<Daemon>, to: Option<&str>) -> Result<Successor, 
     let epoch = standing.node.epoch.as_ref();
     let reason = match hello.phase {
         Some(Phase::Standby) if hello.epoch.as_ref() != epoch => Some("does not follow this machine yet".to_owned()),
-        Some(Phase::Standby) => hello.refuses.map(|reason| format!("would take no uploads: {reason}")),
+        Some(Phase::Standby) => hello.refuses.as_ref().map(|reason| format!("would take no uploads: {reason}")),
         phase => Some(format!("is now: {}", phase.map_or("unknown", Phase::text))),
     };
-    let theirs = daemon.peers.seen().remove(&address).and_then(|seen| seen.hello).map(|(hello, _)| hello);
-    let shows_others = theirs.as_ref().is_some_and(|hello| !has_our_host_keys(daemon, hello));
-    let has_others = theirs.is_some_and(|hello| hello.accounts_generation != daemon.accounts().generation);
+    let shows_others = !has_our_host_keys(daemon, &hello);
+    let has_others = hello.accounts_generation != daemon.accounts().generation;
     let reason = reason
         .or_else(|| shows_others.then(|| "shows other host keys: clients would be warned of an attack".into()))
         .or_else(|| has_others.then(|| "has not got the newest accounts yet".into()))
@@ -169,8 +168,7 @@ async fn drain(daemon: &Arc<Daemon>, successor: &Successor) -> Result<Reached, S
 
 async fn last_change(daemon: &Arc<Daemon>) -> Result<Reached, String> {
     let seq = daemon.volume.decide_all().await.map_err(|error| error.to_string())?;
-    let chapter = daemon.volume.chapter();
-    Ok(Reached { epoch: chapter.epoch.id.clone(), run: chapter.lineage.run().to_owned(), seq })
+    Ok(daemon.volume.chapter().reached(seq))
 }
 
 /// Waits until the standby has a change, for so long; where it `may_lag` the time begins anew with each step forward.

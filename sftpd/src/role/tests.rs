@@ -1,6 +1,5 @@
 //! Machines of a pair in one process, for tests: an old master, a new one, and what lies on their volumes.
 
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,9 +14,9 @@ use pair::secret::PairSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::returning::{Summary, set_aside};
-use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::storage::{Change, Entry, State};
+use crate::tests::config_in;
 use crate::{Running, feed};
 
 /// A machine that runs.
@@ -37,26 +36,13 @@ pub async fn two() -> (Machine, Machine) {
 impl Machine {
     async fn start(secret: &PairSecret) -> Machine {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("data")).unwrap();
-        let users = "users: {A: {name: admin, password: secret, admin: true}}";
-        std::fs::write(folder.path().join("users.yaml"), users).unwrap();
         let mut machine = Machine { folder, secret: secret.clone(), shutdown: CancellationToken::new(), running: None };
         machine.run().await;
         machine
     }
 
     async fn run(&mut self) {
-        let at = |name: &str| self.folder.path().join(name);
-        let config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            health_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            data: at("data"),
-            state: at("state"),
-            logs: at("logs"),
-            users: at("users.yaml"),
-            role: Role::Master,
-            ..Config::default()
-        };
+        let config = config_in(self.folder.path(), Role::Master);
         self.shutdown = CancellationToken::new();
         self.running = Some(crate::start(config, self.secret.clone(), self.shutdown.clone()).await.unwrap());
     }

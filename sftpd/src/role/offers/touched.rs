@@ -34,7 +34,7 @@ pub struct Touched {
 impl Touched {
     /// Looks at the journal. Reads it: not for an async thread.
     pub fn begin(volume: &Volume) -> anyhow::Result<Touched> {
-        let seen = volume.epoch_began_after();
+        let seen = volume.chapter().began_after;
         let mut touched = Touched { seen, ..Touched::default() };
         touched.look_again(volume)?;
         Ok(touched)

@@ -6,11 +6,9 @@
 use std::sync::Arc;
 
 use blake3::Hash;
-use bytes::BytesMut;
 use pair::client::{Client, ClientError};
-use pair::extension::DIGEST;
 use pair::record::{Operation, VolumePath};
-use pair::wire::{Attrs, put_bytes};
+use pair::wire::Attrs;
 
 use super::walk::Local;
 use crate::storage::{Entry, EntryKind, FileKind, Volume};
@@ -82,16 +80,9 @@ fn known_hash(local: &Local) -> Option<Hash> {
 
 /// The hash of a file over a connection, and how many bytes it is of.
 pub async fn digest(client: &Client, path: &[u8]) -> Result<(Hash, u64), ClientError> {
-    let mut body = BytesMut::new();
-    put_bytes(&mut body, path);
-    // From its beginning to its end, wherever that is.
-    body.extend_from_slice(&[0; 16]);
-    let answer = client.extended(DIGEST, &body).await?;
-    let (hash, mut count) = answer
-        .split_first_chunk::<32>()
-        .map(|(hash, rest)| (*hash, pair::wire::Reader(rest)))
-        .ok_or(pair::wire::Malformed)?;
-    Ok((Hash::from_bytes(hash), count.u64()?))
+    // To its end, wherever that is.
+    let (hash, count) = pair::peer::digest(client, path, 0).await?;
+    Ok((Hash::from_bytes(hash), count))
 }
 
 async fn same_text(master: &Client, local: &Local) -> Result<bool, String> {

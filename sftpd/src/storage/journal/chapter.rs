@@ -1,6 +1,6 @@
 //! What the journal's numbers belong to: the epoch, and the runs of sftpd in it.
 
-use pair::epoch::{Epoch, Lineage};
+use pair::epoch::{Epoch, Lineage, Reached};
 
 use super::{Journal, meta, set_meta};
 
@@ -13,6 +13,13 @@ pub struct Chapter {
     pub began_after: u64,
     /// The runs of the journal.
     pub lineage: Lineage,
+}
+
+impl Chapter {
+    /// A place in these numbers, as other machines are told of it.
+    pub fn reached(&self, seq: u64) -> Reached {
+        Reached { epoch: self.epoch.id.clone(), run: self.lineage.run().to_owned(), seq }
+    }
 }
 
 impl Journal {

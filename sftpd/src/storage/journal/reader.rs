@@ -58,12 +58,6 @@ impl Reader {
         statement.query_row([seq], record).optional()
     }
 
-    /// The last number before this machine's own epoch began.
-    pub(in crate::storage) fn began_after(&self) -> rusqlite::Result<u64> {
-        let began_after = meta(&self.lock(), "began_after")?.and_then(|text| text.parse().ok());
-        Ok(began_after.unwrap_or(0))
-    }
-
     /// What each standby has: name, number, when.
     pub(in crate::storage) fn acknowledgements(&self) -> rusqlite::Result<Vec<(String, u64, i64)>> {
         let db = self.lock();

@@ -56,11 +56,6 @@ impl Volume {
         Ok(self.reader.first_seq()?)
     }
 
-    /// The last number before this machine's own epoch began.
-    pub fn epoch_began_after(&self) -> u64 {
-        self.reader.began_after().unwrap_or_default()
-    }
-
     /// Changes that have happened, behind a number and in order. Reads the journal: not for an async thread.
     pub fn records_after(&self, seq: u64, at_most: usize) -> anyhow::Result<Vec<Record>> {
         let decided = *self.decided.borrow();
