@@ -35,6 +35,8 @@ use crate::tree::{Path, Seen, shown};
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// The longest wait while a machine of the pair is away: from its return on it is to follow soon, and its sftpd is asked each second anyway.
+const BACKOFF_AWAY_MAX: Duration = Duration::from_secs(2);
 /// How often the report for `filesync status` is written.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the standby's trash and stage are looked through.
@@ -214,10 +216,12 @@ impl Follower {
             if is_news {
                 tracing::warn!("{}; trying again until it works", failure.sentence());
                 let since = said.map_or_else(Instant::now, |(since, _)| since);
-                said = Some((since, failure));
+                said = Some((since, failure.clone()));
             }
+            // A stranger's server may take many tries for an attack.
+            let is_awaited = self.standby.address.plain.is_none() && matches!(failure, Failure::Away(_));
             tokio::time::sleep(jittered(backoff)).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff = (backoff * 2).min(if is_awaited { BACKOFF_AWAY_MAX } else { BACKOFF_MAX });
         }
     }
 

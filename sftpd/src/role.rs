@@ -4,6 +4,7 @@
 //! gate before anybody hears of it; one that gains it has written that down before it opens the gate.
 
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use pair::activity::{Activity, Outcome, sender};
 use pair::epoch::draw;
@@ -27,6 +28,10 @@ pub mod switchover;
 
 use standing::{Event, Standing, Word};
 
+/// For so long after it has left the master's place a machine lets no account in: the way to the new master may still lead here, because a load
+/// balancer looks twice before it believes. Clients whose uploads are refused, or who are cut off at once, have soon used up their tries.
+const LEFT: Duration = Duration::from_secs(3);
+
 /// What this machine is, and its identity.
 pub struct Roles {
     standing: watch::Sender<Arc<Standing>>,
@@ -39,6 +44,9 @@ pub struct Roles {
     /// What the master that is followed has told of unfinished uploads.
     // Held for a line, never across an await.
     begun: std::sync::Mutex<Vec<(String, VolumePath)>>,
+    /// When it left the master's place.
+    // Held for a line, never across an await.
+    left: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Roles {
@@ -51,6 +59,7 @@ impl Roles {
             moving: Mutex::default(),
             instance: draw()?,
             begun: Default::default(),
+            left: Default::default(),
         })
     }
 
@@ -66,6 +75,12 @@ impl Roles {
         if follows.is_some() && follows == epoch.as_ref() {
             *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         }
+    }
+
+    /// How long accounts are not let in any more because this machine was the master a moment ago; none where they are.
+    pub fn keeps_out_for(&self) -> Option<Duration> {
+        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        LEFT.checked_sub(left?.elapsed())
     }
 
     /// Tells of every change.
@@ -100,6 +115,10 @@ impl Daemon {
             return Ok(after);
         }
         let is_writer = after.phase() == Phase::Master;
+        if before.node.role == Role::Master || is_writer {
+            let left = (after.node.role == Role::Standby).then(Instant::now);
+            *self.roles.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
+        }
         if !is_closed(&before) && is_closed(&after) {
             // A connection that is gone makes clients come again; an error in its place does not.
             self.end_clients();
@@ -194,7 +213,14 @@ impl Daemon {
 
     /// What another machine says of itself is taken in. An error says why it is no machine to follow.
     pub async fn hear(self: &Arc<Self>, theirs: &Hello) -> Result<(), String> {
-        pair::peer::refuse_strangers(&self.hello(), theirs).map_err(|sentence| format!("that machine {sentence}"))?;
+        // All that this machine has to say of itself would be read from disks for it.
+        let ours = Hello {
+            pair: self.volume.marker().pair.clone(),
+            node: self.roles.now().node.node.clone(),
+            instance: self.roles.instance.clone(),
+            ..Hello::default()
+        };
+        pair::peer::refuse_strangers(&ours, theirs).map_err(|sentence| format!("that machine {sentence}"))?;
         let chapter = self.volume.chapter();
         let last = *self.volume.decided().borrow();
         let has = |reached: &pair::epoch::Reached| chapter.lineage.has(&reached.run, reached.seq, last);
@@ -289,7 +315,7 @@ impl Daemon {
     fn end_clients(&self) {
         for connection in self.connections.all() {
             if !matches!(connection.identity(), Some(Identity::Peer)) {
-                connection.end("this machine has another role now: connect again");
+                connection.end(OTHER_ROLE);
             }
         }
     }
@@ -319,6 +345,9 @@ impl Daemon {
         }
     }
 }
+
+/// What clients hear that are cut off.
+pub const OTHER_ROLE: &str = "this machine has another role now: connect again";
 
 /// Why a machine that returns takes no files.
 pub const RETURNING: &str =

@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::daemon::{Daemon, SessionTicket};
 use crate::guard::Offence;
 use crate::login::{Attempts, Proof};
+use crate::role::OTHER_ROLE;
 use crate::sftp::{Identity, Sftp};
 
 /// Attempts to log in on one connection, OpenSSH's default.
@@ -248,6 +249,13 @@ impl Handler for SshSession {
     async fn auth_succeeded(&mut self, session: &mut Session) -> Done {
         self.connection.set_client(session.remote_sshid());
         self.attempts.record_login(&self.daemon, &self.connection);
+        if let Some(rest) = self.daemon.roles.keeps_out_for()
+            && !matches!(self.connection.identity(), Some(Identity::Peer))
+        {
+            // It comes again then, and so does one whose load balancer cuts it off.
+            let _ = tokio::time::timeout(rest, self.connection.ended()).await;
+            self.connection.end(OTHER_ROLE);
+        }
         Ok(())
     }
 

@@ -25,6 +25,32 @@ pub fn own_address() -> SocketAddr {
     SocketAddr::from(([127, 1 + number(0) % 250, number(2), 1 + number(4) % 250], 2222))
 }
 
+/// Makes the folders of machines that all know each other, the first of which begins as the master, and of a filesync beside each.
+pub fn prepare_machines<const COUNT: usize>(
+    addresses: [SocketAddr; COUNT],
+    sftpd: &[(&str, &str)],
+    filesync: &[(&str, &str)],
+    way_to: &mut dyn FnMut(SocketAddr) -> SocketAddr,
+) -> [(Machine, Mirror); COUNT] {
+    let secret = new_secret();
+    let ways = addresses.map(|address| way_to(address).to_string());
+    std::array::from_fn(|own| {
+        let others: Vec<&str> = ways.iter().filter(|way| **way != ways[own]).map(String::as_str).collect();
+        let others = others.join(",");
+        let machine = Machine::master().secret(&secret).address(addresses[own]);
+        let machine = machine.setting("PEERS", &others).setting("PEERS_WAIT", "3s");
+        let set = |machine: MachineBuilder, (key, value): &(&str, &str)| match *key {
+            "USERS_YAML" => machine.users(value),
+            _ => machine.setting(key, value),
+        };
+        let machine = sftpd.iter().fold(machine, set);
+        let machine = if own == 0 { machine } else { machine.standby() }.prepare();
+        let mut mirror = Mirror::of(&machine, &secret, &others);
+        filesync.iter().for_each(|(key, value)| mirror.set(key, value));
+        (machine, mirror)
+    })
+}
+
 impl Duo {
     /// Starts them, and waits until the standby follows.
     #[track_caller]
@@ -56,26 +82,9 @@ impl Duo {
         filesync: &[(&str, &str)],
         mut way_to: impl FnMut(SocketAddr) -> SocketAddr,
     ) -> Duo {
-        let secret = new_secret();
-        let addresses = [own_address(), own_address()];
-        let [first, second] = addresses.map(|address| way_to(address).to_string());
-        let build = |address: SocketAddr, other: &str| {
-            let machine = Machine::master().secret(&secret).address(address).setting("PEERS", other);
-            let machine = machine.setting("PEERS_WAIT", "3s");
-            let set = |machine: MachineBuilder, (key, value): &(&str, &str)| match *key {
-                "USERS_YAML" => machine.users(value),
-                _ => machine.setting(key, value),
-            };
-            sftpd.iter().fold(machine, set)
-        };
-        let machines = [build(addresses[0], &second).prepare(), build(addresses[1], &first).standby().prepare()];
-        let mirror = |machine: &Machine, other: &str| {
-            let mut mirror = Mirror::of(machine, &secret, other);
-            filesync.iter().for_each(|(key, value)| mirror.set(key, value));
-            mirror
-        };
-        let mirrors = [mirror(&machines[0], &second), mirror(&machines[1], &first)];
-        Duo { machines, mirrors }
+        let made = prepare_machines([own_address(), own_address()], sftpd, filesync, &mut way_to);
+        let [(first, first_mirror), (second, second_mirror)] = made;
+        Duo { machines: [first, second], mirrors: [first_mirror, second_mirror] }
     }
 
     /// Starts them, and waits until the standby follows.

@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod client;
+mod clock;
 pub mod containers;
 mod cut;
 mod duo;
@@ -30,8 +31,9 @@ mod wait;
 
 pub use acknowledged::{Acknowledged, write};
 pub use client::{Outcome, Sftp, rclone_remote};
+pub use clock::Clock;
 pub use cut::Cut;
-pub use duo::{Duo, own_address};
+pub use duo::{Duo, own_address, prepare_machines};
 pub use link::{Direction, Link};
 pub use load_balancer::LoadBalancer;
 pub use machine::{Machine, MachineBuilder, new_secret, read_activity};

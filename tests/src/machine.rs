@@ -10,6 +10,7 @@ use pair::control::Status;
 use tempfile::TempDir;
 
 use crate::client::Sftp;
+use crate::clock::Clock;
 use crate::program::{Program, binary};
 use crate::wait::eventually;
 
@@ -147,6 +148,11 @@ impl Machine {
             .env("SFTPD_ALGORITHMS", "compatible")
             .envs(self.settings.iter().cloned());
         command
+    }
+
+    /// Has it go by a clock of its own; for the next start.
+    pub fn go_by(&mut self, clock: &Clock) {
+        self.settings.extend(clock.environment());
     }
 
     /// Starts the daemon and waits until it listens.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use crate::clock::Clock;
 use crate::machine::{Machine, page};
 use crate::program::{Program, binary, run};
 
@@ -34,6 +35,11 @@ impl Mirror {
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Has it go by a clock of its own; for the next start.
+    pub fn go_by(&mut self, clock: &Clock) {
+        self.settings.extend(clock.environment());
     }
 
     /// A number from its metrics, of its only standby; not a number while there is none.

@@ -185,6 +185,32 @@ fn what_is_acknowledged_during_a_switchover_is_on_the_new_master() {
     println!("{} files, the longest time without one: {} ms", acknowledged.len(), gap.as_millis());
 }
 
+#[test]
+fn when_the_master_dies_clients_wait_for_the_promotion_and_never_reach_what_comes_back_as_a_standby() {
+    let Some(mut front) = Front::start(&[]) else { return };
+    let known = known_hosts(front.address(), front.folder.path(), here);
+    let login = front.sftp(USER).knowing(&known);
+    front.put(&login, "before", b"one").expect_ok();
+    eventually("the standby has it", || front.on_disk(1, "before").is_some());
+    front.duo.machines[0].kill();
+    front.duo.mirrors[0].kill();
+    assert!(!front.put(&login, "nowhere", b"x").ok, "there is no master");
+    front.duo.moved(1, &["promote"]);
+    front.wait_until_followed();
+    front.put(&login, "after", b"two").expect_ok();
+    assert_eq!(front.on_disk(1, "after").as_deref(), Some(&b"two"[..]));
+    front.duo.machines[0].start();
+    front.duo.mirrors[0].start();
+    front.duo.wait_until_follows(0);
+    for number in 0..6 {
+        front.put(&login, &format!("again-{number}"), b"three").expect_ok();
+        assert!(front.on_disk(1, &format!("again-{number}")).is_some());
+    }
+    front.duo.wait_until_equal();
+    let lines = front.haproxy.program().lines();
+    assert!(!lines.iter().any(|line| line.contains("Server pair/one is UP")), "{lines:#?}");
+}
+
 const NEW_BYTES: usize = 8_000_000;
 
 /// An upload that breaks off when the master hands over.
@@ -197,7 +223,12 @@ struct Broken {
 impl Broken {
     /// With a complete file of so many bytes under the name before. None where HAProxy is not installed.
     fn new(old: Option<usize>) -> Option<Broken> {
-        let front = Front::start(&[])?;
+        Broken::with_users(SEED, old)
+    }
+
+    /// The same with other accounts.
+    fn with_users(users: &str, old: Option<usize>) -> Option<Broken> {
+        let front = Front::start(&[("USERS_YAML", users)])?;
         let file = front.file("new", &content(2, NEW_BYTES));
         if let Some(bytes) = old {
             front.put(&front.sftp(USER), "x", &content(1, bytes)).expect_ok();
@@ -232,6 +263,18 @@ impl Broken {
         let put = format!("{LFTP}; {settings}; {verb} {} -o x; exit", self.file.display());
         let server = format!("sftp://{}", self.front.address());
         command.args(["-u", &format!("{},{}", USER.0, USER.1), "-e", &put, &server]);
+        command
+    }
+
+    /// FileZilla in its window; it tries again where a connection is lost, and sends a file under the name that it has.
+    fn filezilla(&self, action: &str) -> Command {
+        let file = self.front.folder.path().join("up/x");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::copy(&self.file, &file).unwrap();
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/filezilla.py")).args(["--tries", "5"]);
+        let (host, port) = (self.front.address().ip().to_string(), self.front.address().port().to_string());
+        command.args([&host, &port, USER.0, USER.1, action]).arg(file).arg("x");
         command
     }
 
@@ -321,6 +364,24 @@ fn lftp_begins_again_by_itself_where_an_older_file_is_at_the_new_master() {
         let Some(broken) = Broken::new(Some(bytes)) else { return };
         let mut client = broken.hand_over_during(broken.lftp("put", SLOWLY));
         assert!(client.wait().unwrap().success());
+        broken.check_whole();
+    }
+}
+
+/// FileZilla comes back by itself, at once and some times over: it must not use up its tries at a machine that is no master any more.
+#[test]
+fn filezilla_begins_again_at_the_new_master_by_itself() {
+    if !["filezilla", "Xvfb", "xdotool"].iter().all(|name| Path::new("/usr/bin").join(name).is_file()) {
+        println!("SKIPPED: FileZilla, Xvfb and xdotool are not all installed");
+        return;
+    }
+    // To go on with an older file would be what the person has asked for.
+    for (action, old) in [("put", None), ("resume", None), ("put", Some(1_000_000))] {
+        // So that it is still under way when the master hands over.
+        let users = SEED.replace("\"1234\"", "\"1234\"\n    upload_limit: 2MB/s");
+        let Some(broken) = Broken::with_users(&users, old) else { return };
+        let mut client = broken.hand_over_during(broken.filezilla(action));
+        assert!(client.wait().unwrap().success(), "{action} over {old:?}");
         broken.check_whole();
     }
 }

@@ -1,4 +1,4 @@
-//! One takeover after the other, by order and by force, under load and with faults: what was acknowledged is on the master or set aside, and both
+//! One takeover after the other, by order and by force, under load, with faults and with clocks that jump: what was acknowledged is on the master or set aside, and both
 //! machines end as one pair. `TAKEOVERS` and `TAKEOVERS_SEED` ask for more than CI does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -7,7 +7,7 @@ use std::time::Instant;
 use pair::node::Phase;
 use rustix::process::Signal;
 use tests::load::{Account, Chance};
-use tests::{Acknowledged, Direction, Duo, Link, eventually, write};
+use tests::{Acknowledged, Clock, Direction, Duo, Link, eventually, write};
 
 /// Takeovers in CI.
 const ROUNDS: u64 = 8;
@@ -48,8 +48,13 @@ const FAULTS: [Fault; 9] = [
     Fault::CutInSwitchover,
 ];
 
+/// How far a clock may be off, in seconds: around the times that a program waits, at the next day, and past everything that is kept for days.
+const STEPS_S: [i64; 8] = [-400 * 86_400, -86_400, -3600, -3, 0, 3, 3600, 400 * 86_400];
+
 struct Arena {
     duo: Duo,
+    /// The clocks of the first and the second machine.
+    clocks: [Clock; 2],
     /// The ways to the first and the second machine.
     links: Vec<Link>,
     chance: Chance,
@@ -59,6 +64,13 @@ impl Arena {
     fn kill(&mut self, machine: usize) {
         self.duo.machines[machine].kill();
         self.duo.mirrors[machine].kill();
+    }
+
+    /// One machine's clock jumps.
+    fn step_clock(&mut self) {
+        let (machine, seconds) = (self.chance.below(2), STEPS_S[self.chance.below(STEPS_S.len())]);
+        println!("    the clock of machine {machine} is {seconds} s off from now on");
+        self.clocks[machine].set(seconds);
     }
 
     fn start(&mut self, machine: usize) {
@@ -82,6 +94,7 @@ impl Arena {
     fn take_over(&mut self, fault: Fault) {
         let master = self.duo.wait_until_settled();
         let standby = 1 - master;
+        self.step_clock();
         match fault {
             Fault::None => drop(self.duo.moved(master, &["switchover"])),
             Fault::Kill => {
@@ -158,6 +171,18 @@ impl Arena {
     }
 }
 
+/// Makes sure that a running daemon goes by its clock: the record of a login has the time that was set just before.
+fn assert_clocks_jump(duo: &Duo, clock: &Clock) {
+    let machine = &duo.machines[0];
+    clock.set(86_400);
+    assert!(!machine.sftp(("nobody", "wrong")).can_log_in());
+    let login = machine.wait_for_activity("the login", |record| record.username == "nobody");
+    clock.set(0);
+    let time: jiff::Timestamp = login.time.parse().unwrap();
+    let off_s = time.as_second() - jiff::Timestamp::now().as_second();
+    assert!((80_000..=86_400).contains(&off_s), "{off_s} s: libfaketime does not work here");
+}
+
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
@@ -169,14 +194,22 @@ fn whatever_takes_over_from_what_nothing_that_was_acknowledged_is_lost() {
     let mut links = Vec::new();
     let settings = [("USERS_YAML", account.users()), ("LIMITS__SESSIONS_PER_ACCOUNT", "100".to_owned())];
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let duo = Duo::start_over(&settings, &[], |address| {
+    let mut duo = Duo::prepare(&settings, &[], |address| {
         links.push(Link::to(address));
         links.last().unwrap().address()
     });
+    let folder = tempfile::tempdir().unwrap();
+    let clocks = ["first", "second"].map(|name| Clock::new(folder.path().join(name)));
+    for (machine, clock) in clocks.iter().enumerate() {
+        duo.machines[machine].go_by(clock);
+        duo.mirrors[machine].go_by(clock);
+    }
+    duo.run();
+    assert_clocks_jump(&duo, &clocks[0]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let addresses = [duo.machines[0].address(), duo.machines[1].address()];
     let (acknowledged, mut writers) = write(&runtime, &account, addresses, WRITERS, seed);
-    let mut arena = Arena { duo, links, chance: Chance::new(seed) };
+    let mut arena = Arena { duo, clocks, links, chance: Chance::new(seed) };
     for round in 0..rounds {
         let drawn = arena.chance.below(FAULTS.len());
         let fault = if round < FAULTS.len() as u64 { FAULTS[round as usize] } else { FAULTS[drawn] };

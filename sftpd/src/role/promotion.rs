@@ -30,13 +30,8 @@ pub async fn promote(daemon: &Arc<Daemon>, force: Option<&str>) -> Result<Move, 
     let began = Instant::now();
     let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let answers = ask_all(daemon).await;
-    let is_forced = |address: &str, hello: Option<&Hello>| {
-        force.is_some_and(|name| name == address || hello.is_some_and(|hello| hello.node == name))
-    };
     if let Some(name) = force
-        && !answers
-            .iter()
-            .any(|(address, answer)| is_forced(address, answer.as_ref().ok()) || was_called(daemon, address, name))
+        && !answers.iter().any(|(address, _)| is_called(daemon, address, name))
     {
         let known: Vec<_> = answers.iter().map(|(address, _)| address.as_str()).collect();
         return Err(format!("no other machine of the settings is called {name}; there is: {}", known.join(", ")));
@@ -60,8 +55,8 @@ pub async fn promote(daemon: &Arc<Daemon>, force: Option<&str>) -> Result<Move, 
     })
 }
 
-/// Whether a machine that does not answer now has said that this is its id.
-fn was_called(daemon: &Daemon, address: &str, name: &str) -> bool {
+/// Whether this is a machine's address, or the id that it said last, also where it does not answer now.
+fn is_called(daemon: &Daemon, address: &str, name: &str) -> bool {
     let seen = daemon.peers.seen();
     seen.get(address).and_then(|seen| seen.hello.as_ref()).is_some_and(|(hello, _)| hello.node == name)
         || address == name
@@ -70,14 +65,16 @@ fn was_called(daemon: &Daemon, address: &str, name: &str) -> bool {
 fn refuse_what_needs_force(daemon: &Daemon, answers: &[Answer]) -> Result<(), String> {
     let standing = daemon.roles.now();
     let reached = standing.node.follows.as_ref().and_then(|follows| follows.reached.as_ref());
-    for (address, answer) in answers {
-        let Ok(hello) = answer else { continue };
+    let answered = || answers.iter().filter_map(|(address, answer)| Some((address, answer.as_ref().ok()?)));
+    // While there is a master nothing else matters.
+    let is_master = |hello: &Hello| hello.role == Role::Master && hello.phase != Some(Phase::Stopped);
+    if let Some((address, _)) = answered().find(|(_, hello)| is_master(hello)) {
+        return Err(format!(
+            "{address} answers as master: sftpd switchover hands over without losing anything (sftpd promote --force {address} takes its place all the same)"
+        ));
+    }
+    for (address, hello) in answered() {
         let despite = format!("sftpd promote --force {address}");
-        if hello.role == Role::Master && hello.phase != Some(Phase::Stopped) {
-            return Err(format!(
-                "{address} answers as master: sftpd switchover hands over without losing anything ({despite} takes its place all the same)"
-            ));
-        }
         let has_more = match (&hello.reached, reached) {
             (Some(theirs), Some(ours)) => {
                 hello.role == Role::Standby && theirs.epoch == ours.epoch && theirs.seq > ours.seq
