@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod acknowledged;
+pub mod bench;
 mod client;
 mod clock;
 pub mod containers;

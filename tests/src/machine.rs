@@ -23,9 +23,22 @@ pub struct MachineBuilder {
     settings: Vec<(String, String)>,
     boot: Option<PathBuf>,
     address: Option<SocketAddr>,
+    within: Option<PathBuf>,
 }
 
 impl MachineBuilder {
+    /// Has it say no more than it does for users.
+    pub fn quiet(mut self) -> MachineBuilder {
+        self.settings.push(("LOG_LEVEL".into(), "info".into()));
+        self
+    }
+
+    /// Where its folders are, instead of the system's folder for temporary files.
+    pub fn within(mut self, folder: &Path) -> MachineBuilder {
+        self.within = Some(folder.to_owned());
+        self
+    }
+
     /// Where it listens, for machines that must know each other before they start.
     pub fn address(mut self, address: SocketAddr) -> MachineBuilder {
         self.address = Some(address);
@@ -77,7 +90,8 @@ impl MachineBuilder {
 
     /// Makes its folders, but does not start it.
     pub fn prepare(self) -> Machine {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let within = self.within.unwrap_or_else(std::env::temp_dir);
+        let folder = tempfile::tempdir_in(within).expect("a temporary folder");
         let data = self.data.unwrap_or_else(|| folder.path().join("data"));
         for path in [&data, &folder.path().join("state"), &folder.path().join("logs")] {
             std::fs::create_dir_all(path).expect("a folder");
@@ -125,6 +139,7 @@ impl Machine {
             settings: Vec::new(),
             boot: None,
             address: None,
+            within: None,
         }
     }
 

@@ -71,6 +71,11 @@ impl OpenSsh {
         )
     }
 
+    /// Its first process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -25,7 +25,7 @@ fn main() {
     let account = Account::with_new_key();
     let settings = [("USERS_YAML", account.users()), ("LIMITS__SESSIONS_PER_ACCOUNT", "100".to_owned())];
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let mut duo = Duo::start_with(&settings, &[("FILESYNC_INTERVAL", "100s")]);
+    let mut duo = Duo::start_with(&settings, &[("FILESYNC_INTERVAL", "10s")]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     if std::env::args().any(|argument| argument == "rejoin") {
         return rejoin(&mut duo, &runtime, &account);
