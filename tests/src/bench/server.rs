@@ -107,7 +107,7 @@ impl Server {
         std::fs::create_dir(&home).expect("a folder");
         std::fs::write(&authorized, &key.pair.1).expect("the keys");
         let mut command = Command::new("rclone");
-        command.args(["serve", "sftp", "--dir-cache-time", "0s", "--addr", &address.to_string()]);
+        command.args(["serve", "sftp", "--addr", &address.to_string()]);
         command.arg("--authorized-keys").arg(&authorized).arg("--key").arg(&key.pair.0).arg(&home);
         let program = Program::start(&mut command);
         Server::new("rclone", address, program.id().unsigned_abs(), "root", key, home, Box::new(program))

@@ -14,7 +14,9 @@ pub fn run(bench: &Bench) {
     let servers = bench.three();
     for server in &servers {
         let folder = server.home.join("big");
-        std::fs::create_dir(&folder).expect("a folder");
+        bench.runtime.block_on(async {
+            server.connect().await.mkdir(b"big", 0o755).await.expect("a folder");
+        });
         (0..ENTRIES).for_each(|number| drop(std::fs::write(folder.join(format!("entry-{number}")), "")));
     }
     let samples = in_turns(&servers, ROUNDS, |server| {

@@ -10,8 +10,10 @@
     reason = "a bench may stop at the first trouble"
 )]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
+use pair::client::Client;
 use tests::bench::server::{Key, Server};
 use tests::bench::table::Goal;
 use tests::has_program;
@@ -38,6 +40,8 @@ struct Bench {
     memory: tempfile::TempDir,
     _disk: tempfile::TempDir,
     runtime: Runtime,
+    /// Folders that were made on servers.
+    folders: Cell<usize>,
     ours: Server,
     openssh: Server,
     rclone: Option<Server>,
@@ -66,6 +70,7 @@ impl Bench {
             memory,
             _disk: disk,
             runtime,
+            folders: Cell::new(0),
         }
     }
 
@@ -87,6 +92,14 @@ impl Bench {
     /// A file of the clients.
     fn file(&self, name: &str) -> PathBuf {
         self.memory.path().join(name)
+    }
+
+    /// A folder on a server that was never there before, made by a client: rclone remembers what it has seen.
+    async fn new_folder(&self, client: &Client) -> String {
+        self.folders.set(self.folders.get() + 1);
+        let folder = format!("many-{}", self.folders.get());
+        client.mkdir(folder.as_bytes(), 0o755).await.expect("a folder");
+        folder
     }
 
     /// An empty folder for downloads.

@@ -5,7 +5,7 @@ use pair::client::Client;
 use tests::bench::cost::memory_kib;
 use tests::bench::server::Server;
 use tests::bench::table::{Goal, line, lines};
-use tests::bench::work::{read_whole, shake_hands};
+use tests::bench::work::{read_whole, shake_hands, write_whole};
 use tests::bench::{in_turns, sample};
 use tests::measure::content;
 
@@ -28,7 +28,9 @@ pub fn run(bench: &Bench) {
     let idle: Vec<_> = servers.iter().map(|server| (server.name, each_kib(bench, server, IDLE, 0))).collect();
     line("memory of an idle connection, 1,000 of them, KiB", &idle, most, rclone);
     for server in &servers {
-        std::fs::write(server.home.join("large"), content(MOVED_BYTES as usize)).expect("a file");
+        bench.runtime.block_on(async {
+            write_whole(&server.connect().await, "large", MOVED_BYTES, &content(MOVED_BYTES as usize)).await;
+        });
     }
     let used: Vec<_> = servers.iter().map(|server| (server.name, each_kib(bench, server, USED, MOVED_BYTES))).collect();
     line("… of 100 that have moved 100 MiB each, KiB", &used, most, rclone);

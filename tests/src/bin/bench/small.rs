@@ -1,5 +1,8 @@
 //! Ten thousand small files: by one client that keeps 64 of them under way, by 32 such clients, and by OpenSSH's `sftp`, which waits for each.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use tests::bench::server::Server;
 use tests::bench::table::{Goal, lines};
 use tests::bench::work::{download, upload};
@@ -20,26 +23,23 @@ pub fn run(bench: &Bench) {
     in_turn(bench);
 }
 
-/// A folder that is empty, for files.
-fn emptied(server: &Server) {
-    server.clear();
-    std::fs::create_dir(server.home.join("many")).expect("a folder");
-}
-
 fn by_one(bench: &Bench) {
     let (servers, data) = (bench.three(), content(BYTES));
+    let folders = RefCell::new(BTreeMap::new());
     let samples = in_turns(&servers, ROUNDS, |server| {
-        emptied(server);
+        server.clear();
         bench.runtime.block_on(async {
             let client = server.connect().await;
-            sample_of(server, upload(&client, "many", 0..FILES, &data)).await
+            let folder = bench.new_folder(&client).await;
+            folders.borrow_mut().insert(server.name, folder.clone());
+            sample_of(server, upload(&client, &folder, 0..FILES, &data)).await
         })
     });
     lines("10,000 files of 4 KiB up, 64 under way", &servers, &samples, at_most(0.55, 0.30), at_most(0.45, 0.30));
     let samples = in_turns(&servers, ROUNDS, |server| {
         bench.runtime.block_on(async {
             let client = server.connect().await;
-            sample_of(server, download(&client, "many", 0..FILES, BYTES)).await
+            sample_of(server, download(&client, &folders.borrow()[server.name], 0..FILES, BYTES)).await
         })
     });
     lines("10,000 files of 4 KiB down, 64 under way", &servers, &samples, at_most(0.55, 0.30), at_most(0.45, 0.30));
@@ -49,7 +49,7 @@ fn by_one(bench: &Bench) {
 fn by_many(bench: &Bench) {
     let (servers, data) = (bench.on_disk(), content(BYTES));
     let samples = in_turns(&servers, ROUNDS, |server| {
-        emptied(server);
+        server.clear();
         rustix::fs::sync();
         upload_by_many(bench, server, &data)
     });
@@ -62,9 +62,10 @@ fn upload_by_many(bench: &Bench, server: &Server, data: &[u8]) -> Sample {
     let each = FILES.div_ceil(CLIENTS);
     bench.runtime.block_on(async {
         let clients = futures::future::join_all((0..CLIENTS).map(|_| server.connect())).await;
+        let folder = bench.new_folder(&clients[0]).await;
         let uploads = clients.iter().enumerate().map(|(number, client)| {
             let numbers = number * each..((number + 1) * each).min(FILES);
-            upload(client, "many", numbers, data)
+            upload(client, &folder, numbers, data)
         });
         sample_of(server, async { drop(futures::future::join_all(uploads).await) }).await
     })
