@@ -134,6 +134,9 @@ fn start_output() -> std::io::Result<SyncSender<Vec<u8>>> {
     Ok(output)
 }
 
+/// How long records wait for others at most.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// The thread that writes.
 struct Writer {
     file: LogFile,
@@ -166,6 +169,8 @@ impl Writer {
             for done in waiting {
                 let _ = done.try_send(());
             }
+            // What comes meanwhile is written together, and nobody wakes this thread for it.
+            std::thread::sleep(GATHER);
         }
     }
 

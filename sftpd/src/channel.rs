@@ -18,11 +18,16 @@ use russh::ChannelId;
 use russh::server::{Handle, Session};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::dispatch::{self, Served, put_reply, put_status};
+use crate::dispatch::{self, Served};
 use crate::fault::Fault;
-use crate::requests::content;
-use crate::sftp::{Later, Sftp};
+use crate::pending::Pending;
+use crate::sftp::Sftp;
 use crate::transfer::Transfer;
+use crate::waits::Waits;
+
+mod answers;
+
+use answers::Answering;
 
 /// Answers are handed on when they have grown to this size, in bytes.
 const BURST_BYTES: usize = 1024 * 1024;
@@ -81,10 +86,16 @@ pub struct Channel {
     parked_bytes_max: usize,
     /// The daemon's, for long work.
     turns: Arc<Semaphore>,
+    waits: Arc<Waits>,
+    pending: Pending,
     // Held for a few lines, never across an await.
     inbox: Mutex<Inbox>,
     // Held for as long as a burst of requests is served and never across an await. `sftp` before `inbox`.
     sftp: Mutex<Sftp>,
+    // Held for a few lines. `sftp` before it.
+    answering: Mutex<Answering>,
+    /// Wakes the task that answers.
+    has_more: Notify,
     /// Woken whenever a change is over.
     changed: Notify,
     /// Answers of the drainer that russh has not taken out of its queue.
@@ -126,13 +137,18 @@ impl Channel {
     /// A channel on which the client has started the subsystem.
     pub fn new(id: ChannelId, session: Handle, sftp: Sftp) -> Arc<Channel> {
         let (parked_bytes_max, turns) = (sftp.daemon.config.limits.parked_bytes, sftp.daemon.turns.clone());
+        let (waits, pending) = (sftp.daemon.waits.clone(), sftp.pending.clone());
         Arc::new(Channel {
             id,
             session,
             parked_bytes_max,
             turns,
+            waits,
+            pending,
             inbox: Mutex::default(),
             sftp: Mutex::new(sftp),
+            answering: Mutex::default(),
+            has_more: Notify::new(),
             changed: Notify::new(),
             in_queue: Arc::default(),
             is_over: AtomicBool::new(false),
@@ -184,75 +200,50 @@ impl Channel {
 
     /// Serves whole requests until the answers fill a burst, or its time is over.
     fn serve_burst(self: &Arc<Self>, out: &mut BytesMut) -> Result<Burst, Broken> {
-        let Some(mut packet) = self.next()? else {
+        let Some(packet) = self.next()? else {
             return Ok(Burst::Empty);
         };
-        let end = Instant::now() + BURST_TIME;
-        // Requests read and write files. This thread may block by it; others take its other work over.
-        tokio::task::block_in_place(|| {
-            let mut sftp = lock(&self.sftp);
-            loop {
-                match dispatch::serve(&mut sftp, &packet, out)? {
-                    Served::Answered => {}
-                    Served::Later(request, later) => self.answer_later(&mut sftp, request, later),
-                    Served::Wait => {
-                        lock(&self.inbox).waiting = Some(packet);
-                        return Ok(Burst::Wait);
-                    }
-                    Served::Again => {
-                        lock(&self.inbox).waiting = Some(packet);
-                        return Ok(Burst::Again);
-                    }
-                }
-                if out.len() >= BURST_BYTES {
-                    return Ok(Burst::Full);
-                }
-                match self.next()? {
-                    Some(next) if Instant::now() < end => packet = next,
-                    Some(next) => {
-                        lock(&self.inbox).waiting = Some(next);
-                        return Ok(Burst::Again);
-                    }
-                    None => return Ok(Burst::Empty),
-                }
-            }
-        })
+        let began = Instant::now();
+        // Requests read and write files. Where this thread may block by it, others take its other work over.
+        if self.waits.are_expected(began) {
+            tokio::task::block_in_place(|| self.serve_from(packet, began, out))
+        } else {
+            self.serve_from(packet, began, out)
+        }
     }
 
-    /// Sends the answer to a request when its work is done.
-    fn answer_later(self: &Arc<Self>, sftp: &mut Sftp, request: u32, later: Later) {
-        let (number, opened) = (sftp.pending.begin(later.paths), later.opened);
-        let channel = self.clone();
-        tokio::spawn(async move {
-            let result = AssertUnwindSafe(later.work).catch_unwind().await;
-            let result = result.unwrap_or_else(|_| Err(channel.bug()));
-            if let (Err(_), Some(handle)) = (&result, opened) {
-                // Closing a file can take its time.
-                tokio::task::block_in_place(|| content::forget(&mut lock(&channel.sftp), &handle));
+    fn serve_from(self: &Arc<Self>, first: Bytes, began: Instant, out: &mut BytesMut) -> Result<Burst, Broken> {
+        let mut sftp = lock(&self.sftp);
+        let (mut packet, mut last) = (first, began);
+        loop {
+            let served = dispatch::serve(&mut sftp, &packet, out)?;
+            let now = Instant::now();
+            self.waits.note(now - std::mem::replace(&mut last, now), now);
+            let burst = match served {
+                Served::Answered => None,
+                Served::Later(request, later) => {
+                    self.answer_later(request, later);
+                    None
+                }
+                Served::Wait => Some(Burst::Wait),
+                Served::Again => Some(Burst::Again),
+            };
+            if let Some(burst) = burst {
+                lock(&self.inbox).waiting = Some(packet);
+                return Ok(burst);
             }
-            channel.conclude(number);
-            let mut out = BytesMut::new();
-            match &result {
-                Ok(reply) => put_reply(&mut out, request, reply),
-                Err(fault) => put_status(&mut out, request, fault.code, &fault.text),
+            if out.len() >= BURST_BYTES {
+                return Ok(Burst::Full);
             }
-            // A session that is gone does not want the answer; the change stands all the same.
-            let _ = channel.session.data(channel.id, out.freeze()).await;
-            channel.forget(number);
-        });
-    }
-
-    /// The change is done: requests on its paths may go on.
-    fn conclude(&self, number: u64) {
-        self.sftp().pending.conclude(number);
-        self.changed.notify_waiters();
-    }
-
-    /// The change is answered, too. Only now it no longer counts: a client that takes no answers starts no more changes,
-    /// and the channel is not closed in front of an answer.
-    fn forget(&self, number: u64) {
-        self.sftp().pending.forget(number);
-        self.changed.notify_waiters();
+            match self.next()? {
+                Some(next) if now - began < BURST_TIME => packet = next,
+                Some(next) => {
+                    lock(&self.inbox).waiting = Some(next);
+                    return Ok(Burst::Again);
+                }
+                None => return Ok(Burst::Empty),
+            }
+        }
     }
 
     /// Counts a panic that was caught here, where russh cannot see it.
@@ -325,12 +316,12 @@ impl Channel {
         // Who serves requests now is asked again later.
         self.sftp
             .try_lock()
-            .map_or(true, |sftp| !sftp.pending.are_none() || sftp.is_copying() || sftp.handles.are_writing())
+            .map_or(true, |sftp| !self.pending.are_none() || sftp.is_copying() || sftp.handles.are_writing())
     }
 
     /// Whether a request is being served that takes its time, or a change is on its way.
     pub fn is_working(&self) -> bool {
-        self.sftp.try_lock().map_or(true, |sftp| !sftp.pending.are_none() || sftp.ongoing.is_some())
+        self.sftp.try_lock().map_or(true, |sftp| !self.pending.are_none() || sftp.ongoing.is_some())
     }
 
     /// Whether a file is written in place. Waits while requests are served: not for an async thread.
@@ -358,7 +349,7 @@ impl Channel {
             loop {
                 let changed = channel.changed.notified();
                 let is_draining = lock(&channel.inbox).is_draining;
-                if channel.is_over.load(Ordering::Relaxed) || (!is_draining && channel.sftp().pending.are_none()) {
+                if channel.is_over.load(Ordering::Relaxed) || (!is_draining && channel.pending.are_none()) {
                     break;
                 }
                 // The drainer tells nobody when it ends, so it is looked after as well.

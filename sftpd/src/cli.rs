@@ -161,11 +161,16 @@ impl Settings {
     }
 }
 
+/// How many threads serve: more than cores, because a request that has to wait for the disk holds up its own.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(4).max(8)
+}
+
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> anyhow::Result<()> {
         pair::logging::init()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build()?;
         runtime.block_on(async {
             match self.command {
                 None => serve(self.settings.load()?).await,

@@ -35,6 +35,7 @@ use crate::sftp::Identity;
 use crate::standbys::Standbys;
 use crate::storage::Volume;
 use crate::streams::Streams;
+use crate::waits::Waits;
 
 /// Bans that the other machine hears of, at most.
 const BANS_TOLD_MAX: usize = 1000;
@@ -70,6 +71,8 @@ pub struct Daemon {
     pub passwords: Checker,
     /// Turns at work that takes long: a few at once for each core, because some wait for the disk.
     pub turns: Arc<Semaphore>,
+    /// Whether requests have to wait for the disk.
+    pub waits: Arc<Waits>,
     accounts: watch::Sender<Arc<Accounts>>,
     // Held for a few lines, never across an await.
     sessions: Mutex<HashMap<String, Sessions>>,
@@ -125,6 +128,7 @@ impl Daemon {
             metrics,
             passwords: Checker::new(cores)?,
             turns: Arc::new(Semaphore::new(4 * cores)),
+            waits: Arc::default(),
             accounts: watch::channel(Arc::new(accounts)).0,
             sessions: Mutex::default(),
             guard,

@@ -42,6 +42,7 @@ mod modes;
 mod requests;
 mod sftp;
 mod transfer;
+mod waits;
 
 pub mod accounts;
 mod admin_folder;

@@ -1,52 +1,66 @@
 //! Which changes of a session are on their way, by the paths that they concern.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Changes of one session that are on their way at once. A client that does not take its answers starts no more.
 const PENDING_MAX: usize = 512;
 
-/// Changes that are on their way or not answered yet.
-#[derive(Debug, Default)]
+/// Changes that are on their way or not answered yet. Whoever answers them does not wait for who serves requests: all copies are the same.
+#[derive(Clone, Debug, Default)]
 pub struct Pending {
+    // Held for a look.
+    changes: Arc<Mutex<Changes>>,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
     paths: HashMap<u64, Vec<Vec<u8>>>,
     last: u64,
 }
 
 impl Pending {
     /// Notes that paths, in the form of [`plain`], are changing; the number ends it.
-    pub fn begin(&mut self, paths: Vec<Vec<u8>>) -> u64 {
-        self.last += 1;
-        self.paths.insert(self.last, paths);
-        self.last
+    pub fn begin(&self, paths: Vec<Vec<u8>>) -> u64 {
+        let mut changes = self.lock();
+        changes.last += 1;
+        let number = changes.last;
+        changes.paths.insert(number, paths);
+        number
     }
 
     /// The change is done: its paths are free.
-    pub fn conclude(&mut self, number: u64) {
-        self.paths.entry(number).or_default().clear();
+    pub fn conclude(&self, number: u64) {
+        self.lock().paths.entry(number).or_default().clear();
     }
 
     /// The change is done and answered.
-    pub fn forget(&mut self, number: u64) {
-        self.paths.remove(&number);
+    pub fn forget(&self, number: u64) {
+        self.lock().paths.remove(&number);
     }
 
     /// Whether a change concerns a path, something in it, or a folder above it.
     pub fn concern(&self, path: &[u8]) -> bool {
-        if self.paths.is_empty() {
+        let changes = self.lock();
+        if changes.paths.is_empty() {
             return false;
         }
         let path = plain(path);
-        self.paths.values().flatten().any(|changing| is_in(&path, changing) || is_in(changing, &path))
+        changes.paths.values().flatten().any(|changing| is_in(&path, changing) || is_in(changing, &path))
     }
 
     /// Whether there are so many that the next request must wait.
     pub fn are_full(&self) -> bool {
-        self.paths.len() >= PENDING_MAX
+        self.lock().paths.len() >= PENDING_MAX
     }
 
     /// Whether there are none.
     pub fn are_none(&self) -> bool {
-        self.paths.is_empty()
+        self.lock().paths.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

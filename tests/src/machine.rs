@@ -288,6 +288,13 @@ impl Machine {
         std::fs::read_dir(format!("/proc/{}/fd", self.program().id())).expect("it runs").count()
     }
 
+    /// The same once all is open that it holds while nobody is there: it listens before it watches users.yaml.
+    #[track_caller]
+    pub fn open_files_at_rest(&self) -> usize {
+        eventually("it watches users.yaml", || self.has_open("anon_inode:inotify"));
+        self.open_files()
+    }
+
     /// Whether its daemon holds something open, by the name that the kernel shows.
     pub fn has_open(&self, name: &str) -> bool {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.program().id())).expect("it runs").flatten();

@@ -218,9 +218,7 @@ fn a_hundred_thousand_opens_end_at_the_limit_and_leave_nothing_open() {
     let master = Machine::master().start();
     std::fs::create_dir_all(master.path("EPuser", "")).unwrap();
     std::fs::write(master.path("EPuser", "x"), "x").unwrap();
-    // It listens before it watches users.yaml, and that takes files too.
-    eventually("it watches users.yaml", || master.has_open("anon_inode:inotify"));
-    let before = master.open_files();
+    let before = master.open_files_at_rest();
     let mut raw = Raw::greeted(&master, USER);
     let mut requests = BytesMut::new();
     for number in 0..100_000_u32 {
@@ -247,7 +245,7 @@ fn a_hundred_thousand_opens_end_at_the_limit_and_leave_nothing_open() {
 #[test]
 fn a_client_that_stops_in_a_packet_is_let_be_and_leaves_nothing_behind() {
     let master = Machine::master().start();
-    let before = master.open_files();
+    let before = master.open_files_at_rest();
     let mut stuck: Vec<_> = (0..5).map(|_| Raw::greeted(&master, USER)).collect();
     for raw in &mut stuck {
         let upload = raw.open(b"x", open_flag::WRITE | open_flag::CREAT, None).handle();
@@ -323,7 +321,7 @@ fn compression_may_be_asked_for_and_is_not_needed() {
 #[test]
 fn strangers_who_speak_no_ssh_are_hung_up_on() {
     let master = Machine::master().setting("LIMITS__LOGIN_GRACE", "2s").start();
-    let before = master.open_files();
+    let before = master.open_files_at_rest();
     let greeting = b"SSH-2.0-test\r\n";
     let cases: [(&str, Vec<u8>); 5] = [
         ("a web browser", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),

@@ -149,7 +149,7 @@ async fn who_is_crowded_out_gives_up_his_place_in_the_queue() {
         .setting("GUARD__ACCOUNT_THRESHOLD", "1000h")
         .setting("LIMITS__UNAUTHENTICATED", "20")
         .start();
-    let (address, before) = (machine.address(), machine.open_files());
+    let (address, before) = (machine.address(), machine.open_files_at_rest());
     let is_over = AtomicBool::new(false);
     let flood = join_all((0..300).map(|number| async move {
         let from = format!("127.0.{}.{}", 20 + number / 100, 1 + number % 100);

@@ -151,7 +151,7 @@ fn machine_with_a_huge_file() -> (Machine, usize) {
     let machine = Machine::master().start();
     std::fs::create_dir_all(machine.path(USER.0, "")).unwrap();
     std::fs::File::create(machine.path(USER.0, "x")).unwrap().set_len(1 << 40).unwrap();
-    let before = machine.open_files();
+    let before = machine.open_files_at_rest();
     (machine, before)
 }
 

@@ -30,8 +30,11 @@ impl Rows {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, row: RowChange) {
-        self.lock().push(row);
+    /// Puts one in, and tells whether it is the first that waits.
+    pub(super) fn push(&self, row: RowChange) -> bool {
+        let mut waiting = self.lock();
+        waiting.push(row);
+        waiting.len() == 1
     }
 }
 
@@ -60,7 +63,10 @@ pub(super) struct Notes {
 impl Notes {
     /// Notes a change of what is remembered of unfinished uploads. It is written with the next group, or soon without one.
     pub(super) fn note(&self, row: RowChange) {
-        self.rows.push(row);
+        if !self.rows.push(row) {
+            // Whoever takes the first takes this one, too.
+            return;
+        }
         // A full queue is a committer at work, which looks here before its next group.
         let _: std::result::Result<(), TrySendError<Job>> = self.queue.try_send(Job::Wake);
     }
