@@ -29,8 +29,8 @@ mod answers;
 
 use answers::Answering;
 
-/// Answers are handed on when they have grown to this size, in bytes.
-const BURST_BYTES: usize = 1024 * 1024;
+/// Answers are handed on when they have grown to this size, in bytes: one READ of the largest size is never copied to make room for the next.
+const BURST_BYTES: usize = 128 * 1024;
 
 /// How long requests are served before others have their turn.
 const BURST_TIME: Duration = Duration::from_millis(10);

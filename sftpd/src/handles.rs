@@ -104,19 +104,33 @@ pub enum Source {
     Memory(Bytes),
 }
 
+/// What a content has from an offset on, `length` bytes at most.
+fn rest(content: &[u8], offset: u64, length: usize) -> &[u8] {
+    let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..)).unwrap_or_default();
+    rest.get(..length).unwrap_or(rest)
+}
+
 impl Source {
     /// Reads until the buffer is full or the content ends, and tells how much that was.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
         let content = match self {
             Source::File(file) => return file_content::read_at(file.as_fd(), buffer, offset),
-            Source::Memory(content) => content,
+            Source::Memory(content) => rest(content, offset, buffer.len()),
         };
-        let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..)).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        if let (Some(space), Some(data)) = (buffer.get_mut(..count), rest.get(..count)) {
-            space.copy_from_slice(data);
+        if let Some(space) = buffer.get_mut(..content.len()) {
+            space.copy_from_slice(content);
         }
-        Ok(count)
+        Ok(content.len())
+    }
+
+    /// Reads behind what is in the buffer until it has no room or the content ends, and tells how much that was.
+    pub fn read_onto(&self, buffer: &mut Vec<u8>, offset: u64) -> rustix::io::Result<usize> {
+        let content = match self {
+            Source::File(file) => return file_content::read_onto(file.as_fd(), buffer, offset),
+            Source::Memory(content) => rest(content, offset, buffer.capacity() - buffer.len()),
+        };
+        buffer.extend_from_slice(content);
+        Ok(content.len())
     }
 
     /// Its size now, in bytes.

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use pair::wire::{Attrs, DATA_BYTES_MAX, kind, open_flag};
 use rustix::io::Errno;
 
@@ -216,34 +216,43 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let offset = request.fields.u64()?;
     let length = (request.fields.u32()? as usize).min(DATA_BYTES_MAX);
     let source = sftp.source(handle)?;
-    let start = request.out.len();
-    request.out.resize(start + DATA_HEADER_BYTES + length, 0);
-    let data = request.out.get_mut(start + DATA_HEADER_BYTES..).unwrap_or_default();
-    let count = match source.read_at(data, offset) {
-        Ok(count) if count > 0 || length == 0 => count,
+    let mut answer = Vec::with_capacity(DATA_HEADER_BYTES + length);
+    answer.resize(DATA_HEADER_BYTES, 0);
+    let count = match source.read_onto(&mut answer, offset) {
+        Ok(count) if count > 0 || length == 0 => count.min(length),
         other => {
-            request.out.truncate(start);
             // Who asks for what comes behind the end has had all of it.
             sftp.handles.moved(Direction::Down, handle, 0, 0);
             return other.map_or_else(|error| Err(error.into()), |_| Err(Fault::end().into()));
         }
     };
-    request.out.truncate(start + DATA_HEADER_BYTES + count);
-    put_data_header(request, start, count);
+    // Where there was more room than was asked for.
+    answer.truncate(DATA_HEADER_BYTES + count);
+    put_data_header(&mut answer, request.id, count);
+    put_answer(request.out, answer);
     sftp.handles.moved(Direction::Down, handle, offset, count as u64);
     sftp.daemon.metrics.sent(count as u64);
     Ok(Reply::Written)
 }
 
-fn put_data_header(request: &mut Request<'_>, start: usize, count: usize) {
+fn put_data_header(answer: &mut [u8], id: u32, count: usize) {
     let mut header = [0; DATA_HEADER_BYTES];
     let mut fields = header.as_mut_slice();
     fields.put_u32((DATA_HEADER_BYTES - 4 + count) as u32);
     fields.put_u8(kind::DATA);
-    fields.put_u32(request.id);
+    fields.put_u32(id);
     fields.put_u32(count as u32);
-    if let Some(space) = request.out.get_mut(start..start + DATA_HEADER_BYTES) {
+    if let Some(space) = answer.get_mut(..DATA_HEADER_BYTES) {
         space.copy_from_slice(&header);
+    }
+}
+
+/// A large answer that is the first goes as it is. One that is small in its room would keep that.
+fn put_answer(out: &mut BytesMut, answer: Vec<u8>) {
+    if out.is_empty() && answer.len() >= answer.capacity() / 2 {
+        *out = BytesMut::from(Bytes::from(answer));
+    } else {
+        out.extend_from_slice(&answer);
     }
 }
 

@@ -23,6 +23,24 @@ pub fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> rustix::
     Ok(filled)
 }
 
+/// Reads behind what is there until no room is left or the file ends, and tells how much that was. What is there is not touched, nor is the room
+/// filled with zeros first.
+pub fn read_onto(file: BorrowedFd<'_>, buffer: &mut Vec<u8>, offset: u64) -> rustix::io::Result<usize> {
+    let start = buffer.len();
+    let end_max = offset.saturating_add((buffer.capacity() - start) as u64);
+    while buffer.len() < buffer.capacity() {
+        let at = offset.saturating_add((buffer.len() - start) as u64);
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), at) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            // What lies past all that the system can count is past the end of every file.
+            Err(Errno::INVAL | Errno::OVERFLOW) if end_max > i64::MAX as u64 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(buffer.len() - start)
+}
+
 /// Writes all of the data.
 pub fn write_at(file: BorrowedFd<'_>, data: &[u8], offset: u64) -> rustix::io::Result<()> {
     let mut written = 0;
@@ -79,6 +97,24 @@ pub fn quietly(file: BorrowedFd<'_>) -> Option<OwnedFd> {
 mod tests {
     use std::os::fd::AsFd;
     use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn what_is_read_comes_behind_what_is_there_and_fills_no_more_than_the_room() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, b"0123456789").unwrap();
+        let read = |room: usize, offset: u64| {
+            let mut buffer = Vec::with_capacity(2 + room);
+            buffer.extend_from_slice(b"> ");
+            buffer.shrink_to(2 + room);
+            let count = super::read_onto(file.as_fd(), &mut buffer, offset).unwrap();
+            (count, String::from_utf8(buffer).unwrap())
+        };
+        assert_eq!(read(4, 3), (4, "> 3456".into()));
+        assert_eq!(read(100, 8), (2, "> 89".into()));
+        assert_eq!(read(4, 10), (0, "> ".into()));
+        assert_eq!(read(4, u64::MAX), (0, "> ".into()));
+        assert_eq!(read(0, 0), (0, "> ".into()));
+    }
 
     #[test]
     fn what_the_server_reads_for_itself_keeps_its_time_of_last_access() {
