@@ -319,6 +319,24 @@ pub(crate) mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn who_logs_in_to_a_machine_that_has_just_left_the_masters_place_is_cut_off_and_comes_again() {
+        let fixture = daemon().await;
+        let log_in = || {
+            let login = Login::with_password("admin", "secret");
+            async { connect(&fixture.running.listen.to_string(), login, Arc::new(|_| Ok(()))).await }
+        };
+        assert!(log_in().await.is_ok());
+        let newer = fixture.running.daemon.volume.chapter().epoch.next().unwrap();
+        let (pair, phase) = (fixture.secret.pair_id(), Some(pair::node::Phase::Master));
+        let master =
+            Hello { pair, node: "b".into(), role: Role::Master, phase, epoch: Some(newer), ..Hello::default() };
+        fixture.running.daemon.hear(&master).await.unwrap();
+        assert!(fixture.running.daemon.is_standby() && log_in().await.is_err());
+        assert!(fixture.peer().await.lstat(b"/.pair/marker").await.is_ok(), "the other machine is let in");
+        assert!(log_in().await.is_ok(), "it was held until readers are let in again");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn the_peer_hears_who_this_is() {
         let fixture = daemon().await;
         let ours = Hello { pair: "p".into(), node: "n".into(), role: Role::Master, ..Hello::default() };

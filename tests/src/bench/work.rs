@@ -92,6 +92,7 @@ pub async fn shake_hands(server: &Server, times: usize, at_once: usize) {
         let answered = handle.authenticate_publickey(user, key).await.expect("it answers");
         assert!(answered.success(), "{} lets the key in", server.name);
         let _ = handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
+        let _ = handle.await;
     };
     stream::iter(0..times).map(shake).buffer_unordered(at_once).collect::<()>().await;
 }

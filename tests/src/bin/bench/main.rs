@@ -59,8 +59,7 @@ impl Bench {
         let disk = tempfile::Builder::new().prefix("bench-").tempdir_in(here).expect("a folder");
         let key = Key::new(memory.path());
         std::fs::create_dir(memory.path().join("down")).expect("a folder");
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Bench {
             ours: Server::ours("sftpd", memory.path(), &key, "none"),
             openssh: Server::openssh(memory.path(), &key),
