@@ -150,6 +150,7 @@ struct Writer {
 }
 
 impl Writer {
+    #[allow(clippy::disallowed_methods, reason = "nobody waits for this thread, and what it waits for is more to do")]
     fn run(&mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
             let (mut lines, mut count, mut waiting) = (Vec::new(), 0, Vec::new());

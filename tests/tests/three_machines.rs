@@ -74,8 +74,7 @@ impl Trio {
     fn wait_until_settled(&self, master: usize) {
         eventually(&format!("machine {master} is the master of both others"), || {
             let all: Vec<Option<Status>> = self.machines.iter().map(Machine::status).collect();
-            let Some(epoch) = all[master].as_ref().filter(|it| it.phase == Phase::Master).map(|it| it.epoch.clone())
-            else {
+            let Some(epoch) = all[master].as_ref().filter(|it| it.phase == Phase::Master).map(|it| it.epoch) else {
                 return false;
             };
             let follows = |it: &Status| it.phase == Phase::Standby && it.epoch == epoch && it.reached.is_some();

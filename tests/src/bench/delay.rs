@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 const CHUNK_BYTES: usize = 64 * 1024;
+/// On their way at once: more than any window lets through.
+const CHUNKS_MAX: usize = 4096;
 
 /// A relay on loopback.
 pub struct Delay {
@@ -47,11 +49,11 @@ async fn relay(client: TcpStream, server: TcpStream, one_way: Duration) {
 }
 
 async fn carry(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf, one_way: Duration) {
-    let (sender, mut on_their_way) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let (sender, mut on_their_way) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS_MAX);
     let read = async move {
         let mut buffer = vec![0; CHUNK_BYTES];
         while let Ok(count) = from.read(&mut buffer).await {
-            if count == 0 || sender.send((Instant::now() + one_way, buffer[..count].to_vec())).is_err() {
+            if count == 0 || sender.send((Instant::now() + one_way, buffer[..count].to_vec())).await.is_err() {
                 break;
             }
         }

@@ -50,7 +50,7 @@ pub fn lines(what: &str, servers: &[&Server], samples: &[Sample], wall: [Goal; 2
         servers.iter().zip(samples).map(|(server, sample)| (server.name, figure(sample))).collect()
     };
     line(&format!("{what}, s"), &figures(|sample| sample.wall_s), wall[0], wall[1]);
-    line(&format!("… server CPU, s"), &figures(|sample| sample.cpu_s), cpu[0], cpu[1]);
+    line("… server CPU, s", &figures(|sample| sample.cpu_s), cpu[0], cpu[1]);
 }
 
 fn rounded(figure: f64) -> String {

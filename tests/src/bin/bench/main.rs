@@ -31,6 +31,9 @@ const ROUNDS: usize = 5;
 
 const AES: &str = "aes128-gcm@openssh.com";
 
+/// A part of the bench and its name.
+type Part = (&'static str, fn(&Bench));
+
 fn at_most(openssh: f64, rclone: f64) -> [Goal; 2] {
     [Goal::AtMost(openssh), Goal::AtMost(rclone)]
 }
@@ -112,7 +115,7 @@ impl Bench {
 }
 
 fn main() {
-    let parts: [(&str, fn(&Bench)); 6] = [
+    let parts: [Part; 6] = [
         ("bulk", bulk::run),
         ("small", small::run),
         ("listing", listing::run),

@@ -39,7 +39,8 @@ fn by_one(bench: &Bench) {
     let samples = in_turns(&servers, ROUNDS, |server| {
         bench.runtime.block_on(async {
             let client = server.connect().await;
-            sample_of(server, download(&client, &folders.borrow()[server.name], 0..FILES, BYTES)).await
+            let folder = folders.borrow()[server.name].clone();
+            sample_of(server, download(&client, &folder, 0..FILES, BYTES)).await
         })
     });
     lines("10,000 files of 4 KiB down, 64 under way", &servers, &samples, at_most(0.55, 0.30), at_most(0.45, 0.30));
