@@ -207,6 +207,9 @@ impl Follower {
             self.board.disconnected(failure.sentence());
             self.beside.tell_away(&self.standby, failure.sentence()).await;
             self.keep_report().await;
+            // A stranger's server may take many tries for an attack.
+            let is_awaited = self.standby.address.plain.is_none() && matches!(failure, Failure::Away(_));
+            let backoff_max = if is_awaited { BACKOFF_AWAY_MAX } else { BACKOFF_MAX };
             let is_news = match (&said, &failure) {
                 (None, _) => true,
                 // Away in other words is still away.
@@ -216,12 +219,10 @@ impl Follower {
             if is_news {
                 tracing::warn!("{}; trying again until it works", failure.sentence());
                 let since = said.map_or_else(Instant::now, |(since, _)| since);
-                said = Some((since, failure.clone()));
+                said = Some((since, failure));
             }
-            // A stranger's server may take many tries for an attack.
-            let is_awaited = self.standby.address.plain.is_none() && matches!(failure, Failure::Away(_));
             tokio::time::sleep(jittered(backoff)).await;
-            backoff = (backoff * 2).min(if is_awaited { BACKOFF_AWAY_MAX } else { BACKOFF_MAX });
+            backoff = (backoff * 2).min(backoff_max);
         }
     }
 

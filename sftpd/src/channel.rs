@@ -16,14 +16,14 @@ use futures::FutureExt;
 use pair::wire::{Malformed, next_packet};
 use russh::ChannelId;
 use russh::server::{Handle, Session};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::daemon::Daemon;
 use crate::dispatch::{self, Served};
 use crate::fault::Fault;
 use crate::pending::Pending;
 use crate::sftp::Sftp;
 use crate::transfer::Transfer;
-use crate::waits::Waits;
 
 mod answers;
 
@@ -83,10 +83,8 @@ impl Inbox {
 pub struct Channel {
     id: ChannelId,
     session: Handle,
-    parked_bytes_max: usize,
-    /// The daemon's, for long work.
-    turns: Arc<Semaphore>,
-    waits: Arc<Waits>,
+    daemon: Arc<Daemon>,
+    /// The session's, for whoever must not wait for it.
     pending: Pending,
     // Held for a few lines, never across an await.
     inbox: Mutex<Inbox>,
@@ -136,15 +134,11 @@ enum Burst {
 impl Channel {
     /// A channel on which the client has started the subsystem.
     pub fn new(id: ChannelId, session: Handle, sftp: Sftp) -> Arc<Channel> {
-        let (parked_bytes_max, turns) = (sftp.daemon.config.limits.parked_bytes, sftp.daemon.turns.clone());
-        let (waits, pending) = (sftp.daemon.waits.clone(), sftp.pending.clone());
         Arc::new(Channel {
             id,
             session,
-            parked_bytes_max,
-            turns,
-            waits,
-            pending,
+            daemon: sftp.daemon.clone(),
+            pending: sftp.pending.clone(),
             inbox: Mutex::default(),
             sftp: Mutex::new(sftp),
             answering: Mutex::default(),
@@ -160,7 +154,7 @@ impl Channel {
         {
             let mut inbox = lock(&self.inbox);
             inbox.stream.extend_from_slice(data);
-            if inbox.stream.len() > self.parked_bytes_max {
+            if inbox.stream.len() > self.daemon.config.limits.parked_bytes {
                 return Err(Broken::Flooded);
             }
             if inbox.is_draining {
@@ -205,7 +199,7 @@ impl Channel {
         };
         let began = Instant::now();
         // Requests read and write files. Where this thread may block by it, others take its other work over.
-        if self.waits.are_expected(began) {
+        if self.daemon.waits.are_expected(began) {
             tokio::task::block_in_place(|| self.serve_from(packet, began, out))
         } else {
             self.serve_from(packet, began, out)
@@ -218,7 +212,7 @@ impl Channel {
         loop {
             let served = dispatch::serve(&mut sftp, &packet, out)?;
             let now = Instant::now();
-            self.waits.note(now - std::mem::replace(&mut last, now), now);
+            self.daemon.waits.note(now - std::mem::replace(&mut last, now), now);
             let burst = match served {
                 Served::Answered => None,
                 Served::Later(request, later) => {
@@ -248,7 +242,7 @@ impl Channel {
 
     /// Counts a panic that was caught here, where russh cannot see it.
     fn bug(&self) -> Fault {
-        self.sftp().daemon.metrics.panic();
+        self.daemon.metrics.panic();
         Fault::failure("the request failed by a bug in the server")
     }
 
@@ -308,7 +302,7 @@ impl Channel {
     /// it waits while the client takes no answers.
     async fn next_turn(&self) -> Option<OwnedSemaphorePermit> {
         let _ = self.session.data(self.id, Bytes::new()).await;
-        self.turns.clone().acquire_owned().await.ok()
+        self.daemon.turns.clone().acquire_owned().await.ok()
     }
 
     /// Whether something is being written or is on its way.
@@ -332,14 +326,6 @@ impl Channel {
     /// What is being transferred. Waits while requests are served: not for an async thread.
     pub fn transfers(&self) -> Vec<Transfer> {
         lock(&self.sftp).handles.transfers().cloned().collect()
-    }
-
-    /// The session, for a task: whoever has it may be at a long request.
-    fn sftp(&self) -> MutexGuard<'_, Sftp> {
-        match self.sftp.try_lock() {
-            Ok(sftp) => sftp,
-            Err(_) => tokio::task::block_in_place(|| lock(&self.sftp)),
-        }
     }
 
     /// The client sends nothing more: answers what is on its way, then closes the channel as a program that ended well.

@@ -72,7 +72,7 @@ pub struct Daemon {
     /// Turns at work that takes long: a few at once for each core, because some wait for the disk.
     pub turns: Arc<Semaphore>,
     /// Whether requests have to wait for the disk.
-    pub waits: Arc<Waits>,
+    pub waits: Waits,
     accounts: watch::Sender<Arc<Accounts>>,
     // Held for a few lines, never across an await.
     sessions: Mutex<HashMap<String, Sessions>>,
@@ -128,7 +128,7 @@ impl Daemon {
             metrics,
             passwords: Checker::new(cores)?,
             turns: Arc::new(Semaphore::new(4 * cores)),
-            waits: Arc::default(),
+            waits: Waits::default(),
             accounts: watch::channel(Arc::new(accounts)).0,
             sessions: Mutex::default(),
             guard,

@@ -79,6 +79,9 @@ impl Roles {
 
     /// How long accounts are not let in any more because this machine was the master a moment ago; none where they are.
     pub fn keeps_out_for(&self) -> Option<Duration> {
+        if self.now().node.role == Role::Master {
+            return None;
+        }
         let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
         LEFT.checked_sub(left?.elapsed())
     }
@@ -115,9 +118,8 @@ impl Daemon {
             return Ok(after);
         }
         let is_writer = after.phase() == Phase::Master;
-        if before.node.role == Role::Master || is_writer {
-            let left = (after.node.role == Role::Standby).then(Instant::now);
-            *self.roles.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
+        if (before.node.role, after.node.role) == (Role::Master, Role::Standby) {
+            *self.roles.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         if !is_closed(&before) && is_closed(&after) {
             // A connection that is gone makes clients come again; an error in its place does not.

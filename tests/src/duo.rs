@@ -149,9 +149,7 @@ impl Duo {
     /// Gives a machine an order to move the master's place.
     #[track_caller]
     pub fn moved(&self, index: usize, order: &[&str]) -> Move {
-        let (done, text) = self.machines[index].order(&[order, &["--json"]].concat());
-        assert!(done, "{order:?}: {text}");
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        self.machines[index].moved(order)
     }
 
     /// Waits until both machines hold the same.

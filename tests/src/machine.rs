@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use pair::activity::{Activity, LIVE_NAME};
-use pair::control::Status;
+use pair::control::{Move, Status};
 use tempfile::TempDir;
 
 use crate::client::Sftp;
@@ -246,6 +246,21 @@ impl Machine {
         let mut command = Command::new(binary("sftpd"));
         let (status, text) = crate::program::run(command.args(arguments).arg("--state").arg(self.state()));
         (status.success(), text)
+    }
+
+    /// Gives it an order to move the master's place, which must be done.
+    #[track_caller]
+    pub fn moved(&self, order: &[&str]) -> Move {
+        let (done, text) = self.order(&[order, &["--json"]].concat());
+        assert!(done, "{order:?}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Uploads a file by OpenSSH's client and gives whether it said that it arrived.
+    pub fn put(&self, login: (&str, &str), name: &str, content: &str) -> bool {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), content).expect("its content");
+        self.sftp(login).run(&format!("put {} {name}\n", file.path().display())).ok
     }
 
     /// How its daemon is; none while it does not run.

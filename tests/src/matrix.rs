@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use clients::{CLIENTS, Client};
+pub use clients::{CLIENTS, Client, has_filezilla};
 use tempfile::TempDir;
 
 use crate::{Cut, Machine, Sftp, USER, run};

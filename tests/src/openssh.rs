@@ -3,9 +3,10 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::program::run;
+use crate::wait::within;
 
 /// Makes a key in a folder; gives its path and its public half.
 pub fn make_key(folder: &Path) -> (PathBuf, String) {
@@ -24,6 +25,11 @@ pub fn rsync(ssh: &str, from: &Path, to: &Path) -> Command {
     command
 }
 
+/// An address of loopback at which nobody listens, for programs that take no port from the system.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port")
+}
+
 /// OpenSSH's server, with its SFTP inside.
 pub struct OpenSsh {
     child: Child,
@@ -38,7 +44,7 @@ impl OpenSsh {
         std::fs::create_dir(&home).expect("a folder");
         std::fs::create_dir_all("/run/sshd").expect("sshd's own folder: run the bench as root");
         std::fs::write(folder.join("authorized"), &key.1).expect("the keys");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+        let address = free_address();
         let settings = format!(
             "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
              MaxStartups 100\nPidFile none\nSubsystem sftp internal-sftp -d {}\n",
@@ -54,11 +60,7 @@ impl OpenSsh {
             .stderr(Stdio::null())
             .spawn()
             .expect("openssh-server is installed");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "sshd does not listen");
-            std::thread::yield_now();
-        }
+        within(Duration::from_secs(10), "sshd listens", || TcpStream::connect(address).is_ok());
         OpenSsh { child, address, home }
     }
 

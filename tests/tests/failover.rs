@@ -8,11 +8,8 @@ use pair::control::{Divergent, Move};
 use pair::node::Phase;
 use tests::{ADMIN, Duo, Link, Machine, USER, eventually, new_secret, own_address, run};
 
-/// Uploads a file by OpenSSH's client and gives whether it said that it arrived.
 fn put(duo: &Duo, index: usize, name: &str, content: &str) -> bool {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), content).unwrap();
-    duo.machines[index].sftp(USER).run(&format!("put {} {name}\n", file.path().display())).ok
+    duo.machines[index].put(USER, name, content)
 }
 
 fn content(duo: &Duo, index: usize, name: &str) -> Option<String> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use pair::control::Ban;
-use tests::matrix::content;
+use tests::matrix::{content, has_filezilla};
 use tests::{
     ADMIN, Duo, Host, LFTP, LoadBalancer, Machine, Network, Outcome, SEED, Sftp, Site, USER, eventually, has_program,
     make_key, new_secret, own_address, run,
@@ -371,7 +371,7 @@ fn lftp_begins_again_by_itself_where_an_older_file_is_at_the_new_master() {
 /// FileZilla comes back by itself, at once and some times over: it must not use up its tries at a machine that is no master any more.
 #[test]
 fn filezilla_begins_again_at_the_new_master_by_itself() {
-    if !["filezilla", "Xvfb", "xdotool"].iter().all(|name| Path::new("/usr/bin").join(name).is_file()) {
+    if !has_filezilla() {
         println!("SKIPPED: FileZilla, Xvfb and xdotool are not all installed");
         return;
     }

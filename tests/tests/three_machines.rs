@@ -52,9 +52,7 @@ impl Trio {
 
     #[track_caller]
     fn moved(&self, index: usize, order: &[&str]) -> Move {
-        let (done, text) = self.machines[index].order(&[order, &["--json"]].concat());
-        assert!(done, "{order:?}: {text}");
-        serde_json::from_str(&text).unwrap()
+        self.machines[index].moved(order)
     }
 
     fn refused(&self, index: usize, order: &[&str]) -> String {
@@ -64,9 +62,7 @@ impl Trio {
     }
 
     fn put(&self, index: usize, name: &str) -> bool {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), name).unwrap();
-        self.machines[index].sftp(USER).run(&format!("put {} {name}\n", file.path().display())).ok
+        self.machines[index].put(USER, name, name)
     }
 
     /// Waits until a machine is the master and both others follow it in its epoch.

@@ -7,17 +7,11 @@ const TICKS_PER_S: f64 = 100.0;
 
 /// The processes that a process has started, and theirs, and itself.
 pub fn family(process: u32) -> Vec<u32> {
-    let children = read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    // Another thread than the first may have started them.
-    let others = tasks.filter_map(|task| read_to_string(task.path().join("children")).ok());
-    let mut found: Vec<u32> = others
-        .chain([children])
-        .flat_map(|text| text.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    [process].into_iter().chain(found.into_iter().flat_map(family)).collect()
+    // Each stands with the thread that has started it.
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let started = threads.filter_map(|thread| read_to_string(thread.path().join("children")).ok());
+    let ids = |text: String| text.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<u32>>();
+    [process].into_iter().chain(started.flat_map(ids).flat_map(family)).collect()
 }
 
 /// How long a process and its family have worked, those that have ended among it, in seconds of one core.

@@ -1,7 +1,7 @@
 //! The servers under measurement, each in a folder of its own, all with one key.
 
 use std::any::Any;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pair::client::{Client, HostKeyCheck, Login, PrivateKey};
 
 use super::cost::family;
+use crate::openssh::free_address;
 use crate::{Machine, OpenSsh, Program, Sftp, eventually, run};
 
 /// Our account on each of them, where they have any.
@@ -48,10 +49,6 @@ pub struct Server {
     family_at_rest: usize,
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port")
-}
-
 impl Server {
     fn new(
         name: &'static str,
@@ -64,14 +61,12 @@ impl Server {
     ) -> Server {
         eventually("the server listens", || TcpStream::connect(address).is_ok());
         std::fs::create_dir_all(&home).expect("a folder");
-        let mut server =
-            Server { name, address, process, home, user, key: key.clone(), _kept: kept, family_at_rest: usize::MAX };
-        server.family_at_rest = family(process).len();
-        server
+        let (key, family_at_rest) = (key.clone(), family(process).len());
+        Server { name, address, process, home, user, key, _kept: kept, family_at_rest }
     }
 
     /// Ours, with a durability, and everything that it keeps in a folder.
-    pub fn ours(name: &'static str, folder: &Path, key: &Key, durability: &str) -> Server {
+    pub fn ours(folder: &Path, key: &Key, durability: &str) -> Server {
         let users = format!(
             "users:\n  A: {{name: admin, password: secret, admin: true}}\n  1: {{name: {ACCOUNT}, public_keys: [\"{}\"]}}\n",
             key.pair.1
@@ -83,15 +78,8 @@ impl Server {
             machine.setting("LIMITS__UNAUTHENTICATED_PER_ADDRESS", "1000").setting("LIMITS__UNAUTHENTICATED", "1000");
         let machine = machine.quiet().start();
         let home = machine.path(ACCOUNT, "");
-        Server::new(
-            name,
-            machine.address(),
-            machine.program().id().unsigned_abs(),
-            ACCOUNT,
-            key,
-            home,
-            Box::new(machine),
-        )
+        let process = machine.program().id().unsigned_abs();
+        Server::new("sftpd", machine.address(), process, ACCOUNT, key, home, Box::new(machine))
     }
 
     /// OpenSSH's own, with its SFTP inside.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tests::measure::{content, median};
+use tests::measure::{content, folder_on_disk, median};
 use tests::{Machine, Mirror, OpenSsh, Sftp, has_program, make_key, new_secret, run, within};
 
 const ROUNDS: usize = 3;
@@ -117,9 +117,7 @@ fn theirs(peer: &Peer, tree: &Path, to: &Path) -> f64 {
 }
 
 fn main() {
-    // Beside the build, which is on a disk: a temporary folder may be in memory.
-    let here = std::env::current_exe().expect("a path").parent().expect("a folder").to_owned();
-    let folder = tempfile::Builder::new().prefix("copying-").tempdir_in(here).expect("a folder");
+    let folder = folder_on_disk("copying-");
     let key = make_key(folder.path());
     let openssh = OpenSsh::start(folder.path(), &key);
     let peers = peers(&openssh, &key.0);

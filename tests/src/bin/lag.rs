@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use pair::client::Client;
 use pair::wire::open_flag;
+use tests::measure::folder_on_disk;
 use tests::{Mirror, User, eventually, has_program, master_with, new_secret};
 
 /// Files per side, their size in bytes, and from one to the next.
@@ -87,9 +88,7 @@ fn print(name: &str, arrivals: Vec<std::thread::JoinHandle<Duration>>) {
 
 #[tokio::main]
 async fn main() {
-    // Beside the build, which is on a disk: a temporary folder may be in memory.
-    let here = std::env::current_exe().expect("a path").parent().expect("a folder").to_owned();
-    let folder = tempfile::Builder::new().prefix("lag-").tempdir_in(here).expect("a folder");
+    let folder = folder_on_disk("lag-");
     let (user, secret) = (User::new("bench"), new_secret());
     let master = master_with(&[(&user, "")]).secret(&secret).data(&folder.path().join("master")).start();
     let standby = tests::Machine::master().secret(&secret).standby().data(&folder.path().join("standby")).start();

@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tests::measure::median;
+use tests::measure::{folder_on_disk, median};
 use tests::{Machine, Mirror, OpenSsh, has_program, make_key, new_secret, run, within};
 
 const ROUNDS: usize = 3;
@@ -91,11 +91,9 @@ fn measure(folder: &Path, files: usize, files_per_folder: usize) {
 
 fn main() {
     let files = std::env::var("MILLION_FILES").ok().and_then(|files| files.parse().ok()).unwrap_or(1_000_000);
-    // Beside the build, which is on a disk: a temporary folder may be in memory.
-    let here = std::env::current_exe().expect("a path").parent().expect("a folder").to_owned();
     println!("| tree | what | s (median) | MB at the peak |\n|---|---|---|---|");
     for files_per_folder in [1000, files] {
-        let folder = tempfile::Builder::new().prefix("million-").tempdir_in(&here).expect("a folder");
+        let folder = folder_on_disk("million-");
         measure(folder.path(), files, files_per_folder);
     }
 }

@@ -49,12 +49,15 @@ impl Client {
                 is_there
             }
             // A desktop program: tried where there is one, and always by `make clients`.
-            None if self.needs == "filezilla" => {
-                ["filezilla", "Xvfb", "xdotool"].iter().all(|name| Path::new("/usr/bin").join(name).is_file())
-            }
+            None if self.needs == "filezilla" => has_filezilla(),
             None => crate::has_program(self.needs),
         }
     }
+}
+
+/// Whether FileZilla can be driven here: the program, a screen, and hands for its keys.
+pub fn has_filezilla() -> bool {
+    ["filezilla", "Xvfb", "xdotool"].iter().all(|name| Path::new("/usr/bin").join(name).is_file())
 }
 
 /// All of them.

@@ -1,7 +1,6 @@
 //! What one client notices of others: the time of its small uploads while somebody downloads at full speed, and while 200 guess passwords.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use pair::client::{HostKeyCheck, Login};
@@ -70,16 +69,11 @@ async fn pull(server: &Server) {
 }
 
 async fn guess(server: &Server) {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let address = server.address.to_string();
-    let guesser = |_| {
-        let (address, is_over) = (address.clone(), is_over.clone());
-        async move {
-            let check: HostKeyCheck = Arc::new(|_| Ok(()));
-            while !is_over.load(Ordering::Relaxed) {
-                let login = Login::with_password("bench", "wrong");
-                let _ = pair::client::connect(&address, login, check.clone()).await;
-            }
+    let (address, check): (_, HostKeyCheck) = (server.address.to_string(), Arc::new(|_| Ok(())));
+    let guesser = |_| async {
+        loop {
+            let login = Login::with_password("bench", "wrong");
+            let _ = pair::client::connect(&address, login, check.clone()).await;
         }
     };
     futures::future::join_all((0..GUESSERS).map(guesser)).await;

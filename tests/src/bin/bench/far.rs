@@ -1,12 +1,11 @@
 //! One stream over a long distance: 50 ms there and back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tests::bench::delay::Delay;
-use tests::bench::in_turns;
 use tests::bench::table::{Goal, line};
 use tests::bench::work::{read_whole, write_whole};
-use tests::bench::{Sample, server::Server};
+use tests::bench::{Sample, in_turns, sample, sample_of, server::Server};
 use tests::measure::content;
 
 use super::{AES, Bench, ROUNDS};
@@ -24,38 +23,30 @@ pub fn run(bench: &Bench) {
         let found = servers.iter().zip(&ways).find(|(known, _)| known.name == server.name);
         found.expect("a way to each").1.address()
     };
-    let timed = |work: &dyn Fn()| {
-        let began = Instant::now();
-        work();
-        Sample { wall_s: began.elapsed().as_secs_f64(), cpu_s: 0.0 }
-    };
     let show = |what: &str, samples: Vec<Sample>, goal: Goal| {
         let speed = |(server, sample): (&&Server, &Sample)| (server.name, (BYTES >> 20) as f64 / sample.wall_s);
         line(what, &servers.iter().zip(&samples).map(speed).collect::<Vec<_>>(), goal, Goal::None);
     };
-    let sftp = |server: &Server, batch: &str| drop(server.sftp_by(way_to(server), AES).run(batch).expect_ok());
-    let samples = in_turns(&servers, ROUNDS, |server| timed(&|| sftp(server, &format!("put {} far\n", far.display()))));
+    let sftp = |server: &Server, batch: &str| {
+        sample(server, || drop(server.sftp_by(way_to(server), AES).run(batch).expect_ok()))
+    };
+    let samples = in_turns(&servers, ROUNDS, |server| sftp(server, &format!("put {} far\n", far.display())));
     show("50 ms round trip, sftp put, MiB/s", samples, Goal::AtLeast(1.5));
-    let samples = in_turns(&servers, ROUNDS, |server| {
-        timed(&|| sftp(server, &format!("get far {}/far\n", bench.down().display())))
-    });
+    let samples =
+        in_turns(&servers, ROUNDS, |server| sftp(server, &format!("get far {}/far\n", bench.down().display())));
     show("50 ms round trip, sftp get (its own window bounds it), MiB/s", samples, Goal::None);
     // rclone takes no bytes out of turn.
     let samples = in_turns(&servers[..2], ROUNDS, |server| {
         bench.runtime.block_on(async {
             let client = server.connect_by(way_to(server)).await;
-            let began = Instant::now();
-            write_whole(&client, "far", BYTES as u64, &data).await;
-            Sample { wall_s: began.elapsed().as_secs_f64(), cpu_s: 0.0 }
+            sample_of(server, write_whole(&client, "far", BYTES as u64, &data)).await
         })
     });
     show("50 ms round trip up, a client with large windows, MiB/s", samples, Goal::AtLeast(1.5));
     let samples = in_turns(&servers, ROUNDS, |server| {
         bench.runtime.block_on(async {
             let client = server.connect_by(way_to(server)).await;
-            let began = Instant::now();
-            read_whole(&client, "far", BYTES as u64).await;
-            Sample { wall_s: began.elapsed().as_secs_f64(), cpu_s: 0.0 }
+            sample_of(server, read_whole(&client, "far", BYTES as u64)).await
         })
     });
     show("50 ms round trip down, the same client, MiB/s", samples, Goal::AtLeast(1.5));

@@ -17,6 +17,7 @@ use pair::client::Client;
 use tests::bench::server::{Key, Server};
 use tests::bench::table::Goal;
 use tests::has_program;
+use tests::measure::folder_on_disk;
 use tokio::runtime::Runtime;
 
 mod bulk;
@@ -33,6 +34,9 @@ const AES: &str = "aes128-gcm@openssh.com";
 
 /// A part of the bench and its name.
 type Part = (&'static str, fn(&Bench));
+
+/// A workload that is only shown.
+const NO_GOALS: [Goal; 2] = [Goal::None; 2];
 
 fn at_most(openssh: f64, rclone: f64) -> [Goal; 2] {
     [Goal::AtMost(openssh), Goal::AtMost(rclone)]
@@ -57,18 +61,16 @@ struct Bench {
 impl Bench {
     fn start() -> Bench {
         let memory = tempfile::Builder::new().prefix("bench-").tempdir_in("/dev/shm").expect("a folder in memory");
-        // Beside the build, which is on a disk.
-        let here = std::env::current_exe().expect("a path").parent().expect("a folder").to_owned();
-        let disk = tempfile::Builder::new().prefix("bench-").tempdir_in(here).expect("a folder");
+        let disk = folder_on_disk("bench-");
         let key = Key::new(memory.path());
         std::fs::create_dir(memory.path().join("down")).expect("a folder");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Bench {
-            ours: Server::ours("sftpd", memory.path(), &key, "none"),
+            ours: Server::ours(memory.path(), &key, "none"),
             openssh: Server::openssh(memory.path(), &key),
             rclone: has_program("rclone").then(|| Server::rclone(memory.path(), &key)),
             proftpd: Path::new("/usr/lib/proftpd/mod_sftp.so").exists().then(|| Server::proftpd(memory.path(), &key)),
-            durable: Server::ours("sftpd", disk.path(), &key, "fsync"),
+            durable: Server::ours(disk.path(), &key, "fsync"),
             openssh_on_disk: Server::openssh(disk.path(), &key),
             memory,
             _disk: disk,

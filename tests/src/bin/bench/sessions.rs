@@ -4,12 +4,12 @@ use futures::stream::{self, StreamExt};
 use pair::client::Client;
 use tests::bench::cost::memory_kib;
 use tests::bench::server::Server;
-use tests::bench::table::{Goal, line, lines};
+use tests::bench::table::{line, lines};
 use tests::bench::work::{read_whole, shake_hands};
 use tests::bench::{in_turns, sample};
 use tests::measure::content;
 
-use super::{AES, Bench, ROUNDS, at_most};
+use super::{AES, Bench, NO_GOALS, ROUNDS, at_most};
 
 const HANDSHAKES: usize = 300;
 const AT_ONCE: usize = 4;
@@ -23,7 +23,7 @@ pub fn run(bench: &Bench) {
     let samples = in_turns(&servers, ROUNDS, |server| {
         sample(server, || bench.runtime.block_on(shake_hands(server, HANDSHAKES, AT_ONCE)))
     });
-    lines("300 logins with a key", &servers, &samples, [Goal::None; 2], at_most(1.0 / 20.0, 1.0));
+    lines("300 logins with a key", &servers, &samples, NO_GOALS, at_most(1.0 / 20.0, 1.0));
     let [most, rclone] = at_most(1.0 / 20.0, 0.8);
     let idle: Vec<_> = servers.iter().map(|server| (server.name, each_kib(bench, server, IDLE, 0))).collect();
     line("memory of an idle connection, 1,000 of them, KiB", &idle, most, rclone);

@@ -9,7 +9,7 @@ use tests::bench::work::{download, upload};
 use tests::bench::{Sample, in_turns, sample, sample_of};
 use tests::measure::content;
 
-use super::{AES, Bench, ROUNDS, at_most};
+use super::{AES, Bench, NO_GOALS, ROUNDS, at_most};
 
 const FILES: usize = 10_000;
 const BYTES: usize = 4096;
@@ -55,7 +55,7 @@ fn by_many(bench: &Bench) {
         upload_by_many(bench, server, &data)
     });
     let wall = [Goal::AtMost(1.0), Goal::None];
-    lines("… by 32 clients to disk, ours flushed, OpenSSH not", &servers, &samples, wall, [Goal::None; 2]);
+    lines("… by 32 clients to disk, ours flushed, OpenSSH not", &servers, &samples, wall, NO_GOALS);
     servers.iter().for_each(|server| server.clear());
 }
 
@@ -82,11 +82,11 @@ fn in_turn(bench: &Bench) {
         server.clear();
         sample(server, || drop(server.sftp(AES).run(&format!("put -R {}\n", folder.display())).expect_ok()))
     });
-    lines("2,000 files of 4 KiB, sftp put -R", &servers, &samples, at_most(0.95, 0.55), [Goal::None; 2]);
+    lines("2,000 files of 4 KiB, sftp put -R", &servers, &samples, at_most(0.95, 0.55), NO_GOALS);
     let samples = in_turns(&servers, ROUNDS, |server| {
         let down = bench.down();
         sample(server, || drop(server.sftp(AES).run(&format!("get -R small {}\n", down.display())).expect_ok()))
     });
-    lines("2,000 files of 4 KiB, sftp get -R", &servers, &samples, at_most(0.80, 0.55), [Goal::None; 2]);
+    lines("2,000 files of 4 KiB, sftp get -R", &servers, &samples, at_most(0.80, 0.55), NO_GOALS);
     servers.iter().for_each(|server| server.clear());
 }
