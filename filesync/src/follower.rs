@@ -208,8 +208,9 @@ impl Follower {
             self.beside.tell_away(&self.standby, failure.sentence()).await;
             self.keep_report().await;
             // A stranger's server may take many tries for an attack.
-            let is_awaited = self.standby.address.plain.is_none() && matches!(failure, Failure::Away(_));
-            let backoff_max = if is_awaited { BACKOFF_AWAY_MAX } else { BACKOFF_MAX };
+            let is_ours = self.standby.address.plain.is_none();
+            let backoff_max =
+                if is_ours && matches!(failure, Failure::Away(_)) { BACKOFF_AWAY_MAX } else { BACKOFF_MAX };
             let is_news = match (&said, &failure) {
                 (None, _) => true,
                 // Away in other words is still away.

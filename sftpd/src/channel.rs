@@ -23,6 +23,7 @@ use crate::dispatch::{self, Served};
 use crate::fault::Fault;
 use crate::pending::Pending;
 use crate::sftp::Sftp;
+use crate::socket::Clock;
 use crate::transfer::Transfer;
 
 mod answers;
@@ -31,6 +32,10 @@ use answers::Answering;
 
 /// Answers are handed on when they have grown to this size, in bytes: one READ of the largest size is never copied to make room for the next.
 const BURST_BYTES: usize = 128 * 1024;
+
+/// So many bytes of answers are handed to russh before it must have written something, in pieces of that size: it keeps
+/// the room for all that waited at once as long as the connection lives.
+const HANDED_BYTES_MAX: usize = 64 * 1024;
 
 /// How long requests are served before others have their turn.
 const BURST_TIME: Duration = Duration::from_millis(10);
@@ -83,6 +88,7 @@ impl Inbox {
 pub struct Channel {
     id: ChannelId,
     session: Handle,
+    clock: Arc<Clock>,
     daemon: Arc<Daemon>,
     /// The session's, for whoever must not wait for it.
     pending: Pending,
@@ -131,12 +137,19 @@ enum Burst {
     Again,
 }
 
+/// What a drainer has handed to russh since that has written something.
+struct Handed {
+    bytes: usize,
+    writes: u64,
+}
+
 impl Channel {
     /// A channel on which the client has started the subsystem.
-    pub fn new(id: ChannelId, session: Handle, sftp: Sftp) -> Arc<Channel> {
+    pub fn new(id: ChannelId, session: Handle, clock: Arc<Clock>, sftp: Sftp) -> Arc<Channel> {
         Arc::new(Channel {
             id,
             session,
+            clock,
             daemon: sftp.daemon.clone(),
             pending: sftp.pending.clone(),
             inbox: Mutex::default(),
@@ -263,17 +276,19 @@ impl Channel {
 
     /// Serves what waits, no faster than the client takes the answers, until nothing waits any more.
     async fn drain(self: &Arc<Self>) -> Result<(), Broken> {
-        let mut turn = None;
+        let (mut turn, mut handed) = (None, Handed { bytes: 0, writes: self.clock.writes() });
         while !self.is_over.load(Ordering::Relaxed) {
             // Asked for before serving: a change that ends in between is not missed.
             let changed = self.changed.notified();
             let mut out = BytesMut::new();
-            let burst = self.serve_burst(&mut out)?;
+            let burst = self.serve_burst(&mut out);
+            self.daemon.volume.begin_changes();
+            let burst = burst?;
             drop(turn.take());
             if matches!(burst, Burst::Empty) && out.is_empty() && self.stop_draining()? {
                 break;
             }
-            if !out.is_empty() && self.session.data(self.id, self.queued(out.freeze())).await.is_err() {
+            if self.hand_over(out.freeze(), &mut handed).await.is_err() {
                 break;
             }
             match burst {
@@ -281,6 +296,29 @@ impl Channel {
                 Burst::Again => turn = self.next_turn().await,
                 Burst::Empty | Burst::Full => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Hands answers to russh, no more at once than it shall keep room for.
+    async fn hand_over(&self, mut answers: Bytes, handed: &mut Handed) -> Result<(), Bytes> {
+        while !answers.is_empty() {
+            while handed.bytes >= HANDED_BYTES_MAX {
+                // Asked for before looking: neither is missed.
+                let (written, over) = (self.clock.next_write(), self.changed.notified());
+                let writes = self.clock.writes();
+                if self.is_over.load(Ordering::Acquire) {
+                    return Ok(());
+                }
+                if writes == handed.writes {
+                    tokio::select! { () = written => {} () = over => {} }
+                } else {
+                    *handed = Handed { bytes: 0, writes };
+                }
+            }
+            let piece = answers.split_to(answers.len().min(HANDED_BYTES_MAX));
+            handed.bytes += piece.len();
+            self.session.data(self.id, self.queued(piece)).await?;
         }
         Ok(())
     }
@@ -350,7 +388,8 @@ impl Channel {
 
     /// The session is gone: nothing is served any more.
     pub fn end(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.daemon.volume.begin_changes();
+        self.is_over.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
 }

@@ -182,7 +182,8 @@ async fn serve(
     let (connection, peer, cut) = (&open.connection, open.connection.peer, CancellationToken::new());
     let session = SshSession::new(daemon.clone(), connection.clone());
     let socket = Socket::new(stream, cut.clone().cancelled_owned(), &connection.slot, connection.clock.clone());
-    let socket = socket.overheard_by(connection.overheard.clone());
+    let volume = daemon.volume.clone();
+    let socket = socket.overheard_by(connection.overheard.clone()).when_dry(move || volume.begin_changes());
     let greeted = tokio::time::timeout_at(login_deadline, russh::server::run_stream(ssh, socket, session));
     let started = tokio::select! {
         greeted = greeted => greeted,

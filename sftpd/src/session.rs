@@ -285,7 +285,8 @@ impl Handler for SshSession {
         let (open_handles, actor) = (self.open_handles.clone(), self.actor());
         match tokio::task::block_in_place(|| Sftp::new(daemon, identity, number, open_handles, actor)) {
             Ok(sftp) => {
-                self.connection.start_channel(id, Channel::new(id, session.handle(), sftp));
+                self.connection
+                    .start_channel(id, Channel::new(id, session.handle(), self.connection.clock.clone(), sftp));
                 Ok(session.channel_success(id)?)
             }
             Err(error) => {

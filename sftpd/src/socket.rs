@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::overheard::Overheard;
@@ -37,6 +39,10 @@ pub struct Clock {
     pub sent: AtomicU64,
     /// Whether the client's first words are a header of the PROXY protocol.
     pub is_proxied: AtomicBool,
+    /// How often something was handed to the socket.
+    writes: AtomicU64,
+    /// Wakes who waits for the next time.
+    next_write: Notify,
 }
 
 impl Default for Clock {
@@ -47,6 +53,8 @@ impl Default for Clock {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             is_proxied: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+            next_write: Notify::new(),
         }
     }
 }
@@ -55,6 +63,16 @@ impl Clock {
     /// Something moves, or is worked at.
     pub fn moved(&self) {
         self.moved_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How often russh has handed something to the socket: all that it had, each time.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    /// Waits until it does so again. One that is asked for is not missed, also before it is polled.
+    pub fn next_write(&self) -> Notified<'_> {
+        self.next_write.notified()
     }
 
     /// How long ago that was.
@@ -75,6 +93,22 @@ pub struct Socket<S> {
     clock: Arc<Clock>,
     /// Who listens to what the client says first.
     overheard: Option<Arc<Overheard>>,
+    when_dry: WhenDry,
+}
+
+/// What is done when the input runs dry, when something is written, and at the end.
+struct WhenDry(Box<dyn Fn() + Send>);
+
+impl WhenDry {
+    fn run(&self) {
+        (self.0)();
+    }
+}
+
+impl Drop for WhenDry {
+    fn drop(&mut self) {
+        self.run();
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -89,7 +123,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             writing: Turn::to_write(slot.clone()),
             clock,
             overheard: None,
+            when_dry: WhenDry(Box::new(|| {})),
         }
+    }
+
+    /// Has something done when all that has come in so far has been served.
+    pub fn when_dry(self, act: impl Fn() + Send + 'static) -> Socket<S> {
+        Socket { when_dry: WhenDry(Box::new(act)), ..self }
     }
 
     /// Has somebody listen to what the client says first.
@@ -107,6 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_cut(context)?;
+        // The client may take its time.
+        self.when_dry.run();
         while !self.output.is_empty() {
             let sent = ready!(write_at_pace(&mut self.stream, &mut self.writing, &self.clock, context, &self.output))?;
             if sent == 0 {
@@ -121,6 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.when_dry.run();
         let piece = ready!(self.reading.poll(context));
         let mut input = BytesMut::zeroed(piece.bytes.min(READ_BYTES));
         let mut space = ReadBuf::new(&mut input);
@@ -167,6 +210,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.clock.writes.fetch_add(1, Ordering::Release);
+        self.clock.next_write.notify_waiters();
         if !self.input.is_empty() && self.output.len() + data.len() <= CORK_BYTES {
             self.output.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));

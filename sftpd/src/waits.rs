@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is served from memory takes less, also where threads have to share a core.
-const WAIT: Duration = Duration::from_millis(5);
+/// What is served from memory takes less, also where many threads have to share a core.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// For so long after a wait more are expected.
 const AFTER: Duration = Duration::from_secs(1);

@@ -70,14 +70,15 @@ impl Channel {
         let mut running = FuturesUnordered::new();
         let (mut batch, mut sending): (Batch, Option<BoxFuture<'_, Vec<u64>>>) = Default::default();
         loop {
-            {
+            let new = {
                 let mut answering = lock(&self.answering);
-                running.extend(answering.new.drain(..).map(|waiting| self.work(waiting)));
-                if running.is_empty() && sending.is_none() && batch.numbers.is_empty() {
+                if answering.new.is_empty() && running.is_empty() && sending.is_none() && batch.numbers.is_empty() {
                     answering.is_running = false;
                     return;
                 }
-            }
+                std::mem::take(&mut answering.new)
+            };
+            running.extend(new.into_iter().map(|waiting| self.work(waiting)));
             if sending.is_none() && !batch.numbers.is_empty() {
                 sending = Some(Box::pin(self.send(std::mem::take(&mut batch))));
             }

@@ -85,7 +85,7 @@ fn publish(sftp: &mut Sftp, writer: Writer, path: &[u8], transfer: &mut Transfer
     };
     transfer.replaces |= place.attributes().is_ok();
     sftp.note_published(&place, &publication);
-    let committed = sftp.daemon.volume.commit(Change::Publish(publication), sftp.author.clone());
+    let committed = sftp.daemon.volume.commit_with_next(Change::Publish(publication), sftp.author.clone());
     let daemon = sftp.daemon.clone();
     Ok(sftp.later(&[path], async move {
         let result = committed.await;

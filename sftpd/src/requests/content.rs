@@ -129,13 +129,13 @@ pub fn forget(sftp: &mut Sftp, handle: &str) {
 fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Result<Reply, Stop> {
     let is_exclusive = flags & open_flag::CREAT != 0 && flags & open_flag::EXCL != 0;
     // Who wants a new file does not get it behind a link.
-    let place = if is_exclusive { sftp.root.place(path) } else { sftp.root.place_behind_links(path) };
-    let place = sftp.looked_up(path, place)?;
+    let looked = if is_exclusive { sftp.root.look(path) } else { sftp.root.look_behind_links(path) };
+    let (place, existing) = sftp.looked_up(path, looked)?;
     sftp.permit(Does::Adds, &place)?;
     if let Some(draft) = drafts::open(sftp, &place, flags)? {
         return Ok(Reply::Handle(sftp.handles.insert(Handle::Draft(draft))));
     }
-    let existing = match place.attributes() {
+    let existing = match existing {
         Ok(existing) => Some(existing),
         Err(StorageError::System(Errno::NOENT)) => None,
         Err(error) => return Err(error.into()),

@@ -2,6 +2,8 @@
 //!
 //! Nothing here flushes or answers: in which order that happens is [`super::committer`]'s business.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use super::journal::{Intent, empty_record};
 use super::root::proc_path;
 use super::stage::name_of;
 use super::usage::Charge;
-use super::{FileKind, Place, Publication, Result, Stage};
+use super::{FileKind, FolderId, Place, Publication, Result, Stage};
 
 /// A change of the volume.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub enum Change {
 impl Change {
     /// What is about to happen, by the names that things have now. `None` where nothing needs to be told. What is sure
     /// to fail is refused here: after a crash it could not be told from what has happened.
-    pub(super) fn intent(&self, volume: &[u8], account: &str, seq: u64) -> Result<Option<Intent>> {
+    pub(super) fn intent(&self, paths: &mut Paths<'_>, account: &str, seq: u64) -> Result<Option<Intent>> {
         self.refuse_what_must_fail()?;
         let time_ms = jiff::Timestamp::now().as_millisecond();
         let record = |op, path| Record { account: account.to_owned(), path, ..empty_record(seq, time_ms, op) };
@@ -70,43 +72,42 @@ impl Change {
         let object = |place: &Place| Ok::<_, Errno>(Some(look(&place.folder, place.name())?.identity.1));
         Ok(Some(match self {
             Change::Publish(publication) => {
-                let Publication { stage, place, exclusive, hash, .. } = publication;
-                let path = path_of(volume, place)?;
-                let size = super::attributes_of(stage.file())?.size;
+                let Publication { stage, place, exclusive, size, hash, .. } = publication;
+                let path = paths.of(place)?;
                 let (inode, hash) = (Some(stage.inode()), hash.map(|hash| hash.to_hex().to_string()));
-                let record = Record { inode, hash, size: Some(size), ..record(Operation::Put, path) };
+                let record = Record { inode, hash, size: Some(*size), ..record(Operation::Put, path) };
                 Intent { record, stage: Some(stage.number()), replaces: !exclusive }
             }
             // Two names of one thing: the system leaves both as they are, so there is nothing to tell.
             Change::Rename { from, to, .. } if is_same(from, to) => return Ok(None),
             Change::Rename { from, to, replace } => {
-                let target = Some(path_of(volume, to)?);
-                let path = path_of(volume, from)?;
+                let target = Some(paths.of(to)?);
+                let path = paths.of(from)?;
                 let record = Record { target, inode: object(from)?, ..record(Operation::Rename, path) };
                 Intent { record, stage: None, replaces: *replace }
             }
             Change::Remove(place) => {
-                let path = path_of(volume, place)?;
+                let path = paths.of(place)?;
                 plain(Record { inode: object(place)?, ..record(Operation::Remove, path) })
             }
             Change::MakeFolder(place, mode) => {
-                plain(Record { mode: Some(*mode), ..record(Operation::Mkdir, path_of(volume, place)?) })
+                plain(Record { mode: Some(*mode), ..record(Operation::Mkdir, paths.of(place)?) })
             }
             Change::RemoveFolder(place) => {
-                let path = path_of(volume, place)?;
+                let path = paths.of(place)?;
                 plain(Record { inode: object(place)?, ..record(Operation::Rmdir, path) })
             }
             Change::MakeLink(place, text) => {
                 let target = Some(VolumePath(text.clone()));
-                plain(Record { target, ..record(Operation::Symlink, path_of(volume, place)?) })
+                plain(Record { target, ..record(Operation::Symlink, paths.of(place)?) })
             }
             Change::HardLink { from, to } => {
-                let (path, target) = (path_of(volume, from)?, Some(path_of(volume, to)?));
+                let (path, target) = (paths.of(from)?, Some(paths.of(to)?));
                 plain(Record { target, inode: object(from)?, ..record(Operation::Link, path) })
             }
-            Change::SetAttributes(thing, _) => return open_thing(volume, thing, &record, Operation::Setattr),
-            Change::Dirty(file, _) => return open_thing(volume, file, &record, Operation::Dirty),
-            Change::Clean(file) => return open_thing(volume, file, &record, Operation::Clean),
+            Change::SetAttributes(thing, _) => return open_thing(paths.volume, thing, &record, Operation::Setattr),
+            Change::Dirty(file, _) => return open_thing(paths.volume, file, &record, Operation::Dirty),
+            Change::Clean(file) => return open_thing(paths.volume, file, &record, Operation::Clean),
             Change::Flush(_) | Change::FlushStage(_) => return Ok(None),
         }))
     }
@@ -307,17 +308,32 @@ fn open_thing(
     Ok(Some(Intent { record, stage: None, replaces: false }))
 }
 
-/// A place's path from the volume on. A folder that was removed has none.
-fn path_of(volume: &[u8], place: &Place) -> Result<VolumePath> {
-    if rustix::fs::fstat(&*place.folder)?.st_nlink == 0 {
-        return Err(Errno::NOENT.into());
+/// The paths of places, from the volume on, while one group is intended: no folder moves or goes by a group that has
+/// something in it, so each is asked for once.
+pub(super) struct Paths<'a> {
+    volume: &'a [u8],
+    folders: HashMap<FolderId, Vec<u8>>,
+}
+
+impl Paths<'_> {
+    pub(super) fn new(volume: &[u8]) -> Paths<'_> {
+        Paths { volume, folders: HashMap::new() }
     }
-    let VolumePath(mut path) = inside(volume, &place.folder)?;
-    if !path.is_empty() {
-        path.push(b'/');
+
+    /// A place's path. A folder that was removed has none.
+    fn of(&mut self, place: &Place) -> Result<VolumePath> {
+        let folder = match self.folders.entry(place.folder_id()?) {
+            Occupied(known) => known.into_mut(),
+            Vacant(unknown) => {
+                if rustix::fs::fstat(&*place.folder)?.st_nlink == 0 {
+                    return Err(Errno::NOENT.into());
+                }
+                unknown.insert(inside(self.volume, &place.folder)?.0)
+            }
+        };
+        let slash = if folder.is_empty() { b"".as_slice() } else { b"/" };
+        Ok(VolumePath([folder, slash, place.name()].concat()))
     }
-    path.extend_from_slice(place.name());
-    Ok(VolumePath(path))
 }
 
 fn inside(volume: &[u8], thing: &OwnedFd) -> Result<VolumePath> {

@@ -1,14 +1,15 @@
 //! The committer: the one thread through which every change of the volume goes, in groups.
 //!
 //! A group is whatever has come in while the one before was being committed. Its order: contents and intents durable,
-//! changes applied in the order of their `seq`, folders durable, answers, outcomes. So an answer of OK survives a power
+//! changes applied in the order of their `seq`, folders durable, answers, outcomes (with the next group's intents where
+//! one waits). So an answer of OK survives a power
 //! failure, many small files share their flushes, and after a crash at most one group is undecided. A flush that fails
 //! makes the volume read-only until a person has looked: the kernel may have dropped what it could not write, and asking
 //! again would be told "fine".
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pair::epoch::Epoch;
@@ -16,26 +17,28 @@ use pair::record::Record;
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
-use super::change::Change;
+use super::change::{Change, Paths};
 use super::disk::Disk;
 use super::failure::{Failure, fail};
-use super::flush::{ContentFlush, flush_things, from_journal, write_intents};
+use super::flush::{ContentFlush, flush_things};
 use super::gate::{Arrived, Gate};
 use super::group::{Group, gather};
-use super::journal::{self, Chapter, Intent, Journal, Outcome, RowChange};
+use super::journal::{Chapter, Intent, Journal};
 use super::notes::Notes;
 use super::reserve::Reserve;
 use super::unfinished::Unfinished;
 use super::usage::Usages;
-use super::{Durability, Publication, Result, Stage, StorageError};
+use super::{Durability, Result, Stage, StorageError};
 
+mod owed;
 mod upkeep;
+mod waiting;
+
+pub(super) use owed::Owed;
+pub(super) use waiting::Waiting;
 
 /// Changes that wait for the committer at most; past it their sessions wait.
 pub(super) const QUEUE_CHANGES_MAX: usize = 4096;
-
-/// How long a note waits for a group to go with.
-const NOTES_WAIT: Duration = Duration::from_millis(5);
 
 /// How often old records are removed, and a heartbeat is written.
 const CHORES: Duration = Duration::from_secs(10);
@@ -47,6 +50,8 @@ pub(super) type Answer = oneshot::Sender<Result<()>>;
 pub(super) enum Job {
     /// A change, and whose it is. A change of nobody's is not told to anybody.
     Change(Change, Option<Arc<str>>, Answer),
+    /// Several that came together.
+    Many(Vec<Job>),
     /// All notes so far are made durable.
     Settle(Answer),
     /// Notes are waiting.
@@ -66,10 +71,19 @@ pub(super) enum Job {
     Hold(Receiver<()>),
 }
 
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
+
 /// The way to the committer's thread, which ends with [`Job::Stop`] or when the last sender is dropped.
 #[derive(Debug)]
 pub(super) struct Committer {
     queue: SyncSender<Job>,
+    /// What is asked for together with what comes next.
+    // Held while it is handed over, so that what a session asks for keeps its order.
+    gathered: Mutex<Vec<Job>>,
     failed: Failure,
 }
 
@@ -78,9 +92,6 @@ pub(super) struct Unhashed {
     pub(super) record: Record,
     pub(super) stage: Arc<Stage>,
 }
-
-/// Outcomes, and what they change of unfinished uploads.
-pub(super) type Owed = (Vec<Outcome>, Vec<RowChange>);
 
 /// What the committer works with.
 pub(super) struct Worker {
@@ -113,13 +124,14 @@ impl Committer {
     pub(super) fn start(mut worker: Worker, queue: SyncSender<Job>, jobs: Receiver<Job>) -> std::io::Result<Committer> {
         let (failed, bug) = (worker.failed.clone(), worker.failed.clone());
         let run = move || {
-            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&jobs)));
+            let jobs = Waiting::new(jobs);
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(jobs)));
             if ended.is_err() {
                 let _ = bug.set("the volume is read-only since a bug in the server: start it again".into());
             }
         };
         std::thread::Builder::new().name("committer".into()).spawn(run)?;
-        Ok(Committer { queue, failed })
+        Ok(Committer { queue, gathered: Mutex::default(), failed })
     }
 
     /// Hands a job over. The answer comes when it is done.
@@ -133,16 +145,42 @@ impl Committer {
         job: impl FnOnce(oneshot::Sender<Result<T>>) -> Job,
     ) -> oneshot::Receiver<Result<T>> {
         let (answer, answered) = oneshot::channel();
-        // A committer that is gone drops the answer, which its receiver sees.
-        let _ = self.queue.send(job(answer));
+        let mut gathered = self.gathered();
+        gathered.push(job(answer));
+        self.hand_over(gathered);
         answered
+    }
+
+    /// The same, but the job waits for others that come at once: until [`Committer::send_gathered`], or a job that does not wait.
+    pub(super) fn gather(&self, job: impl FnOnce(Answer) -> Job) -> oneshot::Receiver<Result<()>> {
+        let (answer, answered) = oneshot::channel();
+        self.gathered().push(job(answer));
+        answered
+    }
+
+    /// Hands over what was gathered.
+    pub(super) fn send_gathered(&self) {
+        let gathered = self.gathered();
+        if !gathered.is_empty() {
+            self.hand_over(gathered);
+        }
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hand_over(&self, mut gathered: MutexGuard<'_, Vec<Job>>) {
+        // A committer that is gone drops the answers, which their receivers see.
+        let _ = self.queue.send(Job::Many(std::mem::take(&mut gathered)));
     }
 
     /// Holds everything back until the sender is used; what comes meanwhile is one group, or as few as may be.
     #[cfg(test)]
     pub(super) fn hold(&self) -> SyncSender<()> {
         let (let_go, held) = std::sync::mpsc::sync_channel(1);
-        let _ = self.queue.send(Job::Hold(held));
+        self.gathered().push(Job::Hold(held));
+        self.send_gathered();
         let_go
     }
 
@@ -164,25 +202,17 @@ struct Item {
 }
 
 impl Worker {
-    fn run(&mut self, jobs: &Receiver<Job>) {
+    fn run(&mut self, mut waiting: Waiting) {
         let mut last_chores = Instant::now();
-        let mut given_back = None;
-        let mut noted_since: Option<Instant> = None;
         loop {
-            let wait = noted_since.map_or(CHORES, |since| NOTES_WAIT.saturating_sub(since.elapsed()));
-            let first = match given_back.take().map_or_else(|| jobs.recv_timeout(wait), Ok) {
-                Ok(first) => Some(first),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.end(),
-            };
-            let mut group;
-            (group, given_back) = gather(first, jobs);
-            if group.is_empty() && noted_since.is_none_or(|since| since.elapsed() < NOTES_WAIT) {
-                noted_since = noted_since.or_else(|| self.notes.are_waiting().then(Instant::now));
+            if waiting.look(self.notes.wait().unwrap_or(CHORES)).is_err() {
+                return self.end();
+            }
+            let mut group = gather(&mut waiting);
+            if group.is_empty() && self.notes.wait().is_none_or(|wait| !wait.is_zero()) {
                 self.do_chores(&mut last_chores);
                 continue;
             }
-            noted_since = None;
             let stop = group.stop.take();
             self.commit(group);
             if self.disk.has_crashed() {
@@ -192,6 +222,9 @@ impl Worker {
                 self.end();
                 let _ = answer.send(Ok(()));
                 return;
+            }
+            if waiting.are_none() {
+                self.conclude();
             }
             self.do_chores(&mut last_chores);
         }
@@ -227,13 +260,18 @@ impl Worker {
         for answer in group.settles {
             let _ = answer.send(written.clone().and_then(|()| self.refusal()));
         }
-        self.conclude(items);
+        self.owe(items);
+        if !group.others.is_empty() {
+            self.conclude();
+        }
         group.others.into_iter().for_each(|job| self.other(job));
     }
 
     /// What each change will do. A change that cannot be told of, because its folder is gone, fails here.
     fn intend(&mut self, changes: Vec<Arrived>) -> Vec<Item> {
-        let refusal = self.refusal().and_then(|()| self.presence()).and_then(|()| self.pay());
+        let refusal = self.refusal().and_then(|()| self.presence());
+        let path = self.path.clone();
+        let mut paths = Paths::new(&path);
         let intend = |(change, author, answer): Arrived| {
             let answer = Some(answer);
             let gone_bytes = if self.usages.are_counted() { change.bytes_that_go() } else { 0 };
@@ -242,7 +280,7 @@ impl Worker {
                 (Err(error), _) => Err(error),
                 (Ok(()), None) => Ok(None),
                 (Ok(()), Some(author)) => {
-                    let intent = change.intent(&self.path, author, self.journal.next_seq());
+                    let intent = change.intent(&mut paths, author, self.journal.next_seq());
                     // A number without a row would be told, and forgotten by a crash.
                     if matches!(intent, Ok(Some(_))) {
                         self.journal.take_seq();
@@ -262,7 +300,7 @@ impl Worker {
     /// Makes contents and intents durable, at the same time. What cannot be is refused, and so are all if need be.
     fn secure(&mut self, items: &mut [Item], must_settle: bool) -> Result<()> {
         let intents: Vec<Intent> = items.iter().filter_map(|item| item.intent.clone()).collect();
-        let rows = self.notes.take();
+        let rows = if must_settle { self.notes.take() } else { self.notes.take_due() };
         let contents: Vec<(usize, &Change)> = items
             .iter()
             .enumerate()
@@ -270,14 +308,17 @@ impl Worker {
             .map(|(index, item)| (index, &item.change))
             .collect();
         let flush = ContentFlush { volume: &self.volume, disk: &self.disk, failed: &self.failed };
-        let (journal, reserve) = (&mut self.journal, &mut self.reserve);
+        let (log, owed) = ((&mut self.journal, &mut self.reserve), &self.owed);
         let frees_room = items.iter().any(|item| matches!(item.change, Change::Remove(_) | Change::RemoveFolder(_)));
-        let mut write = || write_intents(journal, reserve, &intents, &rows, must_settle, frees_room);
+        let write = || owed.write_with(log, (&intents, &rows), must_settle, frees_room);
         let (lost, written) = if contents.is_empty() || self.durability == Durability::None {
             (Vec::new(), write())
         } else {
             flush.run_beside(&contents, write)
         };
+        if written.is_ok() {
+            self.paid();
+        }
         if let Err(error) = &written {
             if !matches!(error, StorageError::System(Errno::NOSPC)) {
                 fail(&self.failed, format!("the journal cannot be written: {error}"));
@@ -339,56 +380,6 @@ impl Worker {
                 let _ = answer.send(result);
             }
         }
-    }
-
-    /// Writes the outcomes down.
-    fn conclude(&mut self, items: Vec<Item>) {
-        let (mut outcomes, mut rows, mut unhashed) = (Vec::new(), Vec::new(), Vec::new());
-        for Item { change, author, intent, result, .. } in items {
-            self.remember_unclean(&change, author, result.is_ok());
-            if let (Ok(()), Change::Publish(Publication { stage, upload: Some(_), .. })) = (&result, &change) {
-                rows.push(RowChange::Gone(stage.number()));
-            }
-            let Some(Intent { mut record, .. }) = intent else { continue };
-            outcomes.push(match result {
-                Ok(()) => {
-                    change.observe(&mut record);
-                    if let Change::Publish(Publication { hash: None, stage, .. }) = &change {
-                        unhashed.push(Unhashed { record: record.clone(), stage: stage.clone() });
-                    }
-                    Outcome::Done(record)
-                }
-                Err(_) => Outcome::Aborted(record.seq),
-            });
-        }
-        self.owed.0.append(&mut outcomes);
-        self.owed.1.append(&mut rows);
-        match self.pay() {
-            // One that finds no room to wait stays without hash, which its readers expect.
-            Ok(()) => unhashed.into_iter().for_each(|file| drop(self.hashing.try_send(file))),
-            Err(StorageError::System(Errno::NOSPC)) => tracing::warn!("the journal's disk is full: nothing is taken"),
-            // Going on would leave more than one group undecided.
-            Err(error) if !self.disk.has_crashed() => {
-                fail(&self.failed, format!("the journal cannot be written: {error}"));
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// Writes the outcomes that are not written yet. Nothing else may be intended before that.
-    fn pay(&mut self) -> Result<()> {
-        let (outcomes, rows) = &self.owed;
-        if outcomes.is_empty() && rows.is_empty() {
-            return Ok(());
-        }
-        let written = match self.journal.decide(outcomes, rows) {
-            Err(error) if journal::is_full(&error) && self.reserve.give_up() => self.journal.decide(outcomes, rows),
-            written => written,
-        };
-        written.map_err(from_journal)?;
-        self.owed = Owed::default();
-        self.decided.send_replace(self.journal.last_seq());
-        Ok(())
     }
 }
 

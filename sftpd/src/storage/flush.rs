@@ -7,9 +7,8 @@ use rustix::io::Errno;
 use super::change::Change;
 use super::disk::Disk;
 use super::failure::{Failure, fail};
-use super::journal::{self, Intent, Journal, RowChange};
-use super::reserve::Reserve;
-use super::{Result, Stage, StorageError};
+use super::journal;
+use super::{Stage, StorageError};
 
 /// From this many things to flush on, one flush of the whole file system is cheaper than one of each.
 const FLUSH_EACH_MAX: usize = 8;
@@ -84,27 +83,6 @@ pub(super) fn flush_things(disk: &Disk, volume: &OwnedFd, things: &[BorrowedFd<'
     };
     // Among them was a thing that cannot be flushed alone.
     if flushed == Err(Errno::BADF) { disk.flush_all(volume) } else { flushed }
-}
-
-/// Writes intents. A full disk gives up the reserved room where that lets something be removed.
-pub(super) fn write_intents(
-    journal: &mut Journal,
-    reserve: &mut Reserve,
-    intents: &[Intent],
-    rows: &[RowChange],
-    must_settle: bool,
-    frees_room: bool,
-) -> Result<()> {
-    if intents.is_empty() && rows.is_empty() && !must_settle {
-        return Ok(());
-    }
-    let is_lazy = intents.is_empty() && !must_settle;
-    let mut write = || if is_lazy { journal.decide(&[], rows) } else { journal.write(intents, rows) };
-    let written = match write() {
-        Err(error) if journal::is_full(&error) && frees_room && reserve.give_up() => write(),
-        written => written,
-    };
-    written.map_err(from_journal)
 }
 
 /// What a failure of the journal is to a client.

@@ -5,11 +5,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use super::Place;
 use super::change::Change;
-use super::committer::{Answer, Job};
+use super::committer::{Answer, Job, Waiting};
 use super::disk::look;
 use super::gate::Arrived;
 
@@ -60,9 +59,9 @@ impl Footprint {
             Change::Flush(_) | Change::FlushStage(_) => Vec::new(),
         };
         for place in places {
-            let Ok(folder) = rustix::fs::fstat(&*place.folder) else { continue };
-            footprint.folders.insert(folder.st_ino);
-            footprint.names.insert((folder.st_ino, place.name.clone()));
+            let Ok(folder) = place.folder_id() else { continue };
+            footprint.folders.insert(folder.inode);
+            footprint.names.insert((folder.inode, place.name.clone()));
             footprint.inodes.extend(look(&place.folder, place.name()).ok().map(|found| found.identity.1));
         }
         footprint
@@ -82,14 +81,15 @@ impl Footprint {
     }
 }
 
-/// Takes in what is waiting, up to a change that must come in a group of its own or a later one: that is given back.
-pub(super) fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> (Group, Option<Job>) {
+/// Takes in what is waiting, up to a change that must come in a group of its own or a later one.
+pub(super) fn gather(waiting: &mut Waiting) -> Group {
     let mut group = Group::default();
-    for job in first.into_iter().chain(jobs.try_iter()) {
+    while let Some(job) = waiting.next() {
         match job {
             Job::Change(change, author, answer) => {
                 if let Some(job) = group.take_in(change, author, answer) {
-                    return (group, Some(job));
+                    waiting.give_back(job);
+                    break;
                 }
                 if group.items.len() >= CHANGES_MAX {
                     break;
@@ -106,7 +106,7 @@ pub(super) fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> (Group, Option
             other => group.others.push(other),
         }
     }
-    (group, None)
+    group
 }
 
 impl Group {

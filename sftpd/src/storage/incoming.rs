@@ -49,7 +49,7 @@ impl Incoming {
     /// All of it is there: it is ready to be published. What a place expects is what it replaces; where nothing is, nothing is replaced.
     pub fn publication(self, attributes: &NewAttributes, place: Place) -> Result<Publication> {
         self.stage.disk().set_attributes(self.stage.file(), attributes)?;
-        let (hash, exclusive) = (Some(self.hash()), place.expected.is_none());
-        Ok(Publication { stage: Arc::new(self.stage), place, exclusive, hash, upload: None })
+        let (size, hash, exclusive) = (self.bytes, Some(self.hash()), place.expected.is_none());
+        Ok(Publication { stage: Arc::new(self.stage), place, exclusive, size, hash, upload: None })
     }
 }

@@ -133,7 +133,7 @@ impl Journal {
         self.next += GAP;
         let seq = self.take_seq();
         let mark = empty_record(seq, time_ms, Operation::Mark);
-        self.write(&[Intent { record: mark.clone(), stage: None, replaces: false }], &[])?;
+        self.write(&[Intent { record: mark.clone(), stage: None, replaces: false }], &[], &[])?;
         self.decide(&[Outcome::Done(mark)], &[])
     }
 
@@ -153,16 +153,24 @@ impl Journal {
         self.next - 1
     }
 
-    /// Writes intents, and what changes of unfinished uploads, in one transaction. Durable when it comes back.
-    pub(super) fn write(&mut self, intents: &[Intent], rows: &[RowChange]) -> rusqlite::Result<()> {
+    /// Writes intents, what changes of unfinished uploads, and the outcomes of the changes before, in one transaction.
+    /// Durable when it comes back.
+    pub(super) fn write<'a>(
+        &mut self,
+        intents: &[Intent],
+        outcomes: &[Outcome],
+        rows: impl IntoIterator<Item = &'a RowChange>,
+    ) -> rusqlite::Result<()> {
         self.step("journal")?;
+        let mut rows = rows.into_iter().peekable();
         self.synchronous(self.is_durable)?;
         let is_owed_a_flush = std::mem::replace(&mut self.is_owed_a_flush, true);
         let transaction = self.db.transaction()?;
-        if intents.is_empty() && (is_owed_a_flush || !rows.is_empty()) {
+        if intents.is_empty() && (is_owed_a_flush || rows.peek().is_some()) {
             // Rows may change nothing, and a transaction that changes nothing makes nothing durable.
             transaction.execute("INSERT OR REPLACE INTO meta VALUES ('settled', random())", [])?;
         }
+        put_outcomes(&transaction, outcomes)?;
         for intent in intents {
             insert(&transaction, intent)?;
         }
@@ -175,20 +183,15 @@ impl Journal {
     }
 
     /// Writes outcomes. They become durable with the next intents, which is before anything else changes.
-    pub(super) fn decide(&mut self, outcomes: &[Outcome], rows: &[RowChange]) -> rusqlite::Result<()> {
+    pub(super) fn decide<'a>(
+        &mut self,
+        outcomes: &[Outcome],
+        rows: impl IntoIterator<Item = &'a RowChange>,
+    ) -> rusqlite::Result<()> {
         self.step("outcome")?;
         self.synchronous(false)?;
         let transaction = self.db.transaction()?;
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Done(record) => set_done(&transaction, record)?,
-                Outcome::Aborted(seq) => {
-                    let mut statement =
-                        transaction.prepare_cached("UPDATE journal SET outcome = 'aborted' WHERE seq = ?")?;
-                    statement.execute([seq])?;
-                }
-            }
-        }
+        put_outcomes(&transaction, outcomes)?;
         for row in rows {
             change_row(&transaction, row)?;
         }
@@ -332,6 +335,18 @@ fn insert(db: &Connection, intent: &Intent) -> rusqlite::Result<()> {
         intent.replaces,
     ]);
     inserted.map(drop)
+}
+
+fn put_outcomes(db: &Connection, outcomes: &[Outcome]) -> rusqlite::Result<()> {
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Done(record) => set_done(db, record)?,
+            Outcome::Aborted(seq) => {
+                db.prepare_cached("UPDATE journal SET outcome = 'aborted' WHERE seq = ?")?.execute([seq])?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn set_done(db: &Connection, record: &Record) -> rusqlite::Result<()> {

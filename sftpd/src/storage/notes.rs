@@ -1,12 +1,14 @@
 //! What reaches the committer without being waited for: what is known of unfinished uploads, and flushes of long ones
 //! while they arrive.
 //!
-//! A note is written with the next group. Losing the latest notes by a crash costs a client a resumption at most: what
-//! must not be lost is settled before it is answered.
+//! A note is written with a group, a few milliseconds after it came: of a small upload that has its name by then nothing
+//! needs to be written at all. Losing the latest notes by a crash costs a client a resumption at most: what must not be
+//! lost is settled before it is answered.
 
 use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -18,22 +20,25 @@ use super::journal::RowChange;
 /// Long uploads that wait for a flush while they arrive; past it CLOSE has more to do.
 const FLUSHES_MAX: usize = 64;
 
-/// Notes that are not written yet, in the order in which they came.
+/// How long a note waits: for a group to go with, and for what makes it void.
+const WAIT: Duration = Duration::from_millis(5);
+
+/// Notes that are not written yet, in the order in which they came, and when that was.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    // Held to put one in or to take all out.
-    waiting: Mutex<Vec<RowChange>>,
+    // Held to put one in or to take some out.
+    waiting: Mutex<Vec<(Instant, RowChange)>>,
 }
 
 impl Rows {
-    fn lock(&self) -> MutexGuard<'_, Vec<RowChange>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, RowChange)>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts one in, and tells whether it is the first that waits.
     pub(super) fn push(&self, row: RowChange) -> bool {
         let mut waiting = self.lock();
-        waiting.push(row);
+        waiting.push((Instant::now(), row));
         waiting.len() == 1
     }
 }
@@ -72,10 +77,12 @@ impl Notes {
     }
 
     /// Puts back what could not be written. While that goes on there is no more than the last word on each upload.
-    pub(super) fn note_again(&self, mut rows: Vec<RowChange>) {
+    pub(super) fn note_again(&self, rows: Vec<RowChange>) {
         let mut waiting = self.rows.lock();
-        rows.append(&mut waiting);
-        *waiting = last_words(rows);
+        let newer = waiting.drain(..).map(|(_, row)| row);
+        let rows = last_words(rows.into_iter().chain(newer).collect());
+        let now = Instant::now();
+        waiting.extend(rows.into_iter().map(|row| (now, row)));
     }
 
     /// Asks for a flush of an upload whose first `bytes` have arrived; tells whether there was room to ask.
@@ -94,12 +101,42 @@ impl Notes {
         &self.rows
     }
 
-    pub(super) fn are_waiting(&self) -> bool {
-        !self.rows.lock().is_empty()
+    /// How long the first note has still to wait; none where there is none.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let (since, _) = *self.rows.lock().first()?;
+        Some(WAIT.saturating_sub(since.elapsed()))
     }
 
+    /// The notes that have waited long enough.
+    pub(super) fn take_due(&self) -> Vec<RowChange> {
+        let mut waiting = self.rows.lock();
+        let due = match waiting.first() {
+            Some((since, _)) if since.elapsed() >= WAIT => {
+                waiting.partition_point(|(since, _)| since.elapsed() >= WAIT)
+            }
+            _ => 0,
+        };
+        waiting.drain(..due).map(|(_, row)| row).collect()
+    }
+
+    /// All notes.
     pub(super) fn take(&self) -> Vec<RowChange> {
-        std::mem::take(&mut *self.rows.lock())
+        self.rows.lock().drain(..).map(|(_, row)| row).collect()
+    }
+
+    /// Uploads have their names. Notes on those that were not written yet need not be, of the others it must be written that they are gone.
+    pub(super) fn conclude(&self, published: Vec<u64>) -> Vec<RowChange> {
+        let mut begun_now = HashSet::new();
+        let mut waiting = self.rows.lock();
+        let is_published: HashSet<u64> = published.iter().copied().collect();
+        waiting.retain(|(_, row)| {
+            let number = row.number();
+            if matches!(row, RowChange::Begun(_)) && is_published.contains(&number) {
+                begun_now.insert(number);
+            }
+            !is_published.contains(&number)
+        });
+        published.into_iter().filter(|number| !begun_now.contains(number)).map(RowChange::Gone).collect()
     }
 }
 

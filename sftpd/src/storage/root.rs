@@ -4,7 +4,7 @@
 //! a chroot does, also while somebody swaps a folder for a link. No path is ever compared as text to decide that.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -29,9 +29,24 @@ pub struct Place {
     pub(super) name: Vec<u8>,
     /// What must stand there, for a change that was allowed on the strength of it.
     pub(super) expected: Option<FolderId>,
+    /// What tells the folder from every other, once somebody has asked: it stays the same while the folder is open.
+    folder_id: OnceLock<FolderId>,
 }
 
 impl Place {
+    pub(super) fn new(folder: Arc<OwnedFd>, name: &[u8]) -> Place {
+        Place { folder, name: name.to_vec(), expected: None, folder_id: OnceLock::new() }
+    }
+
+    /// What tells its folder from every other.
+    pub(super) fn folder_id(&self) -> Result<FolderId> {
+        if let Some(id) = self.folder_id.get() {
+            return Ok(*id);
+        }
+        let id = FolderId::of(self.folder.as_fd())?;
+        Ok(*self.folder_id.get_or_init(|| id))
+    }
+
     /// The name, without any folder.
     pub fn name(&self) -> &[u8] {
         &self.name
@@ -174,6 +189,13 @@ impl Root {
         Ok(place)
     }
 
+    /// The same, with what stands there.
+    pub fn look(&self, path: &[u8]) -> Result<(Place, Result<Attributes>)> {
+        let place = self.place(path)?;
+        let found = place.attributes();
+        Ok((place, found))
+    }
+
     /// The folder and name for a new folder: a slash at the end says nothing there.
     pub fn place_for_folder(&self, path: &[u8]) -> Result<Place> {
         if path.len() >= PATH_BYTES_MAX {
@@ -186,7 +208,7 @@ impl Root {
             return Err(Errno::BUSY.into());
         }
         let folder = self.lookup(parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(Place { folder: Arc::new(folder), name: name.to_vec(), expected: None })
+        Ok(Place::new(Arc::new(folder), name))
     }
 
     /// The folder and name for something new that is no folder.
@@ -200,6 +222,11 @@ impl Root {
 
     /// As [`Root::place`], but a link at the end is followed to where it leads, which may be missing.
     pub fn place_behind_links(&self, path: &[u8]) -> Result<Place> {
+        Ok(self.look_behind_links(path)?.0)
+    }
+
+    /// The same, with what stands there.
+    pub fn look_behind_links(&self, path: &[u8]) -> Result<(Place, Result<Attributes>)> {
         if path.ends_with(b"/") {
             // Nothing but a folder, or a link to one, goes by that.
             self.lookup(path, OFlags::PATH, Mode::empty())?;
@@ -212,7 +239,7 @@ impl Root {
                     let text = rustix::fs::readlinkat(&*place.folder, place.name.as_slice(), Vec::new())?;
                     path = behind(&path, text.as_bytes());
                 }
-                _ => return Ok(place),
+                found => return Ok((place, found)),
             }
         }
         Err(Errno::LOOP.into())

@@ -5,7 +5,7 @@
 //! changed, which is looked at under the same lock. Which uploads there are, and who may find them, is
 //! [`super::unfinished`]'s business.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -152,7 +152,7 @@ impl Upload {
         self.keeping.notes.note(RowChange::Begun(UploadRow {
             number: state.stage.number(),
             account: self.account.to_string(),
-            folder: FolderId::of(state.place.folder.as_fd())?,
+            folder: state.place.folder_id()?,
             name: state.place.name.clone(),
             arrived_bytes: None,
             durable_bytes: 0,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::change::Change;
-use super::committer::{Committer, Job, Worker};
+use super::committer::{Committer, Job, Owed, Worker};
 use super::disk::Disk;
 use super::gate::Gate;
 use super::in_place::{InPlace, Writing};
@@ -132,7 +132,7 @@ impl Volume {
             unfinished: unfinished.clone(),
             decided,
             failed: failed.clone(),
-            owed: Default::default(),
+            owed: Owed::default(),
             unclean: Vec::new(),
             hashing: start_hashing(queue.clone())?,
             gate: Gate::default(),
@@ -169,7 +169,7 @@ impl Volume {
             folder = match open(&folder) {
                 Err(rustix::io::Errno::NOENT) if let Some(mode) = make => {
                     let parent = Arc::new(folder);
-                    let place = Place { folder: parent.clone(), name: component.as_bytes().to_vec(), expected: None };
+                    let place = Place::new(parent.clone(), component.as_bytes());
                     // Two sessions may make it at once; the second finds it there.
                     let _ = futures::executor::block_on(self.commit_own(Change::MakeFolder(place, mode)));
                     open(&parent)?
@@ -244,6 +244,22 @@ impl Volume {
         self.submit(|answer| Job::Change(change, author, answer))
     }
 
+    /// The same for a session that may ask for more at once: changes that come together are made together. It begins with
+    /// [`Volume::begin_changes`] at the latest, which the session must not forget.
+    pub fn commit_with_next(
+        &self,
+        change: Change,
+        author: Option<Arc<str>>,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let answered = self.committer.gather(|answer| Job::Change(change, author, answer));
+        async move { answered.await.map_err(|_| stopped())? }
+    }
+
+    /// Begins with the changes that wait for others.
+    pub fn begin_changes(&self) {
+        self.committer.send_gathered();
+    }
+
     /// Makes a change of the daemon's own.
     pub fn commit_own(&self, change: Change) -> impl Future<Output = Result<()>> + Send + 'static {
         self.commit(change, Some(OWN_NAME.into()))
@@ -259,7 +275,8 @@ impl Volume {
         let stage = self.stage(content)?;
         self.disk.set_attributes(stage.file(), attributes)?;
         // Nobody asks for the hash of what replication does.
-        Ok(Publication { stage: Arc::new(stage), place, exclusive: true, hash: None, upload: None })
+        let size = content.len() as u64;
+        Ok(Publication { stage: Arc::new(stage), place, exclusive: true, size, hash: None, upload: None })
     }
 
     fn stage(&self, content: &[u8]) -> Result<Stage> {

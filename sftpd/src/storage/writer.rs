@@ -59,6 +59,8 @@ pub struct Publication {
     pub(super) stage: Arc<Stage>,
     pub(super) place: Place,
     pub(super) exclusive: bool,
+    /// How long it is, in bytes.
+    pub(super) size: u64,
     /// BLAKE3, if it came in order.
     pub(super) hash: Option<blake3::Hash>,
     pub(super) upload: Option<Arc<Upload>>,
@@ -72,8 +74,8 @@ impl Publication {
 
     /// A small file of the daemon's own.
     pub(super) fn of_file(stage: Stage, place: Place, content: &[u8]) -> Publication {
-        let hash = Some(blake3::hash(content));
-        Publication { stage: Arc::new(stage), place, exclusive: false, hash, upload: None }
+        let (size, hash) = (content.len() as u64, Some(blake3::hash(content)));
+        Publication { stage: Arc::new(stage), place, exclusive: false, size, hash, upload: None }
     }
 }
 
@@ -162,7 +164,7 @@ impl Writer {
             self.is_closed = true;
             return Ok(Closing::Nothing);
         }
-        let (stage, place, exclusive, hash) = {
+        let (stage, place, exclusive, size, hash) = {
             let mut state = self.lock()?;
             if let Some(error) = &state.failed {
                 return Err(StorageError::Refused(format!("the upload is incomplete: {error}")));
@@ -179,10 +181,11 @@ impl Writer {
             state.phase = Phase::Publishing;
             state.answered.send_replace(None);
             state.writers -= 1;
-            (state.stage.clone(), state.place.clone(), state.exclusive, state.arrival.hash(size))
+            (state.stage.clone(), state.place.clone(), state.exclusive, size, state.arrival.hash(size))
         };
         self.is_closed = true;
-        Ok(Closing::Publish(Publication { stage, place, exclusive, hash, upload: Some(self.upload.clone()) }))
+        let upload = Some(self.upload.clone());
+        Ok(Closing::Publish(Publication { stage, place, exclusive, size, hash, upload }))
     }
 
     /// Whether no other handle writes the upload.

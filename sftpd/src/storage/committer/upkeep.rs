@@ -145,7 +145,7 @@ impl Worker {
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let beat: Record = empty_record(self.journal.take_seq(), now_ms, Operation::Heartbeat);
         // Durable, like every number that is told: a standby remembers it, and a master that has lost it would look like one from a backup.
-        self.journal.write(&[Intent { record: beat.clone(), stage: None, replaces: false }], &[])?;
+        self.journal.write(&[Intent { record: beat.clone(), stage: None, replaces: false }], &[], &[])?;
         self.journal.decide(&[Outcome::Done(beat)], &[])?;
         self.decided.send_replace(self.journal.last_seq());
         Ok(())

@@ -2,7 +2,6 @@
 //!
 //! It decides nothing: what may be done to an entry is [`super`]'s business.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::super::upload::Upload;
@@ -14,7 +13,7 @@ pub(super) type Key = (FolderId, Vec<u8>);
 
 /// The key of a place.
 pub(super) fn key_of(place: &Place) -> Result<Key> {
-    Ok((FolderId::of(place.folder.as_fd())?, place.name.clone()))
+    Ok((place.folder_id()?, place.name.clone()))
 }
 
 /// An unfinished upload.
