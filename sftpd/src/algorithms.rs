@@ -150,6 +150,14 @@ impl Greetings {
         *self.usual.write().unwrap_or_else(PoisonError::into_inner) = usual;
     }
 
+    /// Has the server ask for new keys each time so many bytes have gone by, from the next connection on.
+    #[cfg(test)]
+    pub fn renew_keys_after(&self, bytes: usize) {
+        let limits = russh::Limits::new(bytes, bytes, std::time::Duration::from_secs(3600));
+        let mut usual = self.usual.write().unwrap_or_else(PoisonError::into_inner);
+        *usual = Arc::new(Config { limits, ..ssh_config(usual.keys.clone(), preferred(self.offer, &[])) });
+    }
+
     /// The settings for a connection.
     pub fn for_exceptions(&self, exceptions: Option<&[String]>) -> Arc<Config> {
         let usual = self.usual.read().unwrap_or_else(PoisonError::into_inner).clone();

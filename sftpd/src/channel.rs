@@ -27,6 +27,8 @@ use crate::socket::Clock;
 use crate::transfer::Transfer;
 
 mod answers;
+#[cfg(test)]
+mod tests;
 
 use answers::Answering;
 

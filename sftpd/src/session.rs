@@ -376,3 +376,25 @@ pub fn ssh_config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
         ..Config::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of these is something else where nobody says it.
+    #[test]
+    fn what_russh_would_do_by_itself_and_should_not_is_set() {
+        let config = ssh_config(Vec::new(), Preferred::default());
+        assert_eq!(
+            config.auth_rejection_time_initial,
+            Some(std::time::Duration::ZERO),
+            "asking how to log in is no guess"
+        );
+        assert_eq!(config.auth_rejection_time, std::time::Duration::from_secs(1));
+        assert_eq!(config.max_auth_attempts, 6);
+        assert_eq!(config.inactivity_timeout, None, "the listener knows idle from slow");
+        assert!(config.nodelay);
+        // After a gibibyte at the latest (RFC 4253), both ways.
+        assert!(config.limits.rekey_write_limit <= 1 << 30 && config.limits.rekey_read_limit <= 1 << 30);
+    }
+}

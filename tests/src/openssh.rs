@@ -40,6 +40,11 @@ pub struct OpenSsh {
 impl OpenSsh {
     /// Starts one that lets root in by a key; its files are in a folder below the given one.
     pub fn start(folder: &Path, key: &(PathBuf, String)) -> OpenSsh {
+        OpenSsh::start_with(folder, key, "")
+    }
+
+    /// The same with a line of one's own in its settings.
+    pub fn start_with(folder: &Path, key: &(PathBuf, String), setting: &str) -> OpenSsh {
         let home = folder.join("openssh");
         std::fs::create_dir(&home).expect("a folder");
         std::fs::create_dir_all("/run/sshd").expect("sshd's own folder: run the bench as root");
@@ -47,7 +52,7 @@ impl OpenSsh {
         let address = free_address();
         let settings = format!(
             "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
-             MaxStartups 100\nPidFile none\nSubsystem sftp internal-sftp -d {}\n",
+             MaxStartups 100\nPidFile none\nSubsystem sftp internal-sftp -d {}\n{setting}\n",
             address.port(),
             key.0.display(),
             folder.join("authorized").display(),

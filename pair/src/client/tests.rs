@@ -2,6 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Join, duplex, join};
@@ -184,4 +186,141 @@ async fn what_broke_a_client_before_or_could_is_an_error_and_never_a_wait() {
         }
     }
     assert!(tried > 100);
+}
+
+/// A greeted client, and the server's end in the test's hands.
+async fn in_hand() -> (Client, DuplexStream) {
+    let (near, mut far) = duplex(1 << 24);
+    let greeted = async {
+        far.read_exact(&mut [0; 9]).await.unwrap();
+        let mut out = BytesMut::new();
+        put_packet(&mut out, kind::VERSION, |out| out.put_u32(3));
+        far.write_all(&out).await.unwrap();
+    };
+    let (client, ()) = tokio::join!(Client::over(near), greeted);
+    (client.unwrap(), far)
+}
+
+/// The next request: its type, its number and its body.
+async fn asked(far: &mut DuplexStream) -> (u8, u32, Vec<u8>) {
+    let mut packet = vec![0; far.read_u32().await.unwrap() as usize];
+    far.read_exact(&mut packet).await.unwrap();
+    (packet[0], u32::from_be_bytes(packet[1..5].try_into().unwrap()), packet[5..].to_vec())
+}
+
+/// The next request, or none where no more comes. The clock is the test's own: it goes on only when nobody has anything to do.
+async fn asked_more(far: &mut DuplexStream) -> Option<(u8, u32, Vec<u8>)> {
+    tokio::time::timeout(Duration::from_secs(60), asked(far)).await.ok()
+}
+
+async fn answer(far: &mut DuplexStream, kind: u8, number: u32, body: impl FnOnce(&mut BytesMut)) {
+    let mut out = BytesMut::new();
+    put_packet(&mut out, kind, |out| {
+        out.put_u32(number);
+        body(out);
+    });
+    far.write_all(&out).await.unwrap();
+}
+
+/// A handle of four bytes that are no text, as servers give them out.
+fn no_text(number: u32) -> [u8; 4] {
+    (0x80ff_fe00 | number).to_be_bytes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_may_take_an_hour_for_an_answer() {
+    let (client, mut far) = in_hand().await;
+    let server = async {
+        let (_, number, _) = asked(&mut far).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        answer(&mut far, kind::STATUS, number, |out| out.put_u32(2)).await;
+    };
+    let (found, ()) = tokio::join!(client.lstat(b"/"), server);
+    assert!(found.unwrap_err().is_missing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_nothing_is_sent_so_much_and_no_more() {
+    for (bytes, expected) in
+        [(100, pipeline::REQUESTS_MAX), (DATA_BYTES_MAX, pipeline::QUEUE_BYTES_MAX / DATA_BYTES_MAX)]
+    {
+        let (client, mut far) = in_hand().await;
+        let handle = Handle {
+            bytes: Bytes::from_static(b"0"),
+            _place: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
+        };
+        let content = vec![0; bytes];
+        let all = join_all((0..1000).map(|_| client.write(&handle, 0, &content)));
+        let count = async {
+            let mut count = 0;
+            while asked_more(&mut far).await.is_some() {
+                count += 1;
+            }
+            count
+        };
+        let count = tokio::select! {
+            _ = all => panic!("nobody has answered"),
+            count = count => count,
+        };
+        assert_eq!(count, expected, "requests of {bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_asks_for_what_it_needs_and_flushes_nothing_unasked() {
+    let (client, mut far) = in_hand().await;
+    let kinds = Mutex::new(Vec::new());
+    let server = async {
+        loop {
+            let (kind, number, _) = asked(&mut far).await;
+            kinds.lock().unwrap().push(kind);
+            match kind {
+                kind::OPEN => answer(&mut far, kind::HANDLE, number, |out| put_bytes(out, b"0")).await,
+                _ => answer(&mut far, kind::STATUS, number, |out| out.put_u32(0)).await,
+            }
+        }
+    };
+    let upload = async {
+        let handle = client.open(b"x", open_flag::WRITE | open_flag::CREAT, None).await.unwrap();
+        client.write(&handle, 0, b"content").await.unwrap();
+        client.close(handle).await.unwrap();
+    };
+    tokio::select! {
+        () = upload => {}
+        () = server => {}
+    }
+    assert_eq!(kinds.into_inner().unwrap(), [kind::OPEN, kind::WRITE, kind::CLOSE]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handles_are_bytes_and_no_more_are_open_than_foreign_servers_bear() {
+    let (client, mut far) = in_hand().await;
+    let all = join_all((0..HANDLES_MAX + 50).map(|_| client.open(b"x", open_flag::READ, None)));
+    // Each is held, so that none of those behind can be opened.
+    let server = async {
+        let mut count = 0;
+        while let Some((found, number, _)) = asked_more(&mut far).await {
+            assert_eq!(found, kind::OPEN);
+            answer(&mut far, kind::HANDLE, number, |out| put_bytes(out, &no_text(count))).await;
+            count += 1;
+        }
+        count
+    };
+    let count = tokio::select! {
+        _ = all => panic!("more are open than may be"),
+        count = server => count,
+    };
+    assert_eq!(count as usize, HANDLES_MAX);
+
+    let (client, mut far) = in_hand().await;
+    let server = async {
+        let (_, number, _) = asked(&mut far).await;
+        answer(&mut far, kind::HANDLE, number, |out| put_bytes(out, &no_text(7))).await;
+        let (_, number, body) = asked(&mut far).await;
+        answer(&mut far, kind::STATUS, number, |out| out.put_u32(0)).await;
+        body
+    };
+    let use_it = async { client.close(client.open(b"x", open_flag::READ, None).await.unwrap()).await.unwrap() };
+    let ((), body) = tokio::join!(use_it, server);
+    assert_eq!(body, [&[0, 0, 0, 4][..], &no_text(7)].concat());
 }
