@@ -26,9 +26,9 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use futures::future::{Either, join_all, select};
 use pair::client::{Client, Login, PrivateKey};
-use pair::wire::{Attrs, Code, PACKET_BYTES_MAX, Reader, kind, open_flag as flag, put_bytes, put_packet};
+use pair::wire::{Code, PACKET_BYTES_MAX, kind, open_flag as flag, put_bytes, put_packet};
 use russh::client::{Config, Handle, Handler};
-use tests::raw::{Answer, packet, parse};
+use tests::raw::{Answer, parse};
 use tests::step::NEW;
 use tests::{Machine, OpenSsh, Raw, Sftp, USER, eventually, has_program, make_key, run};
 use tokio::time::timeout;
@@ -396,7 +396,7 @@ async fn openssh_moves_bulk_both_ways_at_once_on_two_channels_of_one_connection(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_client_moves_bulk_both_ways_at_once_on_one_channel() {
-    let (machine, content) = machine_with("down", 16_000_001);
+    let (machine, content) = machine_with("down", 8_000_001);
     let session = logged_in_narrowly(&machine).await;
     let client = channel_of(&session).await;
     both_ways_at_once(&machine, &content, &client, &client).await;
@@ -404,7 +404,7 @@ async fn our_own_client_moves_bulk_both_ways_at_once_on_one_channel() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_client_moves_bulk_both_ways_at_once_on_two_channels_of_one_connection() {
-    let (machine, content) = machine_with("down", 16_000_001);
+    let (machine, content) = machine_with("down", 8_000_001);
     let session = logged_in_narrowly(&machine).await;
     let (up, down) = (channel_of(&session).await, channel_of(&session).await);
     both_ways_at_once(&machine, &content, &up, &down).await;
