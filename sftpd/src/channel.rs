@@ -27,8 +27,6 @@ use crate::socket::Clock;
 use crate::transfer::Transfer;
 
 mod answers;
-#[cfg(test)]
-mod tests;
 
 use answers::Answering;
 
@@ -400,3 +398,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while serving ends the session by itself; what is locked here is not used by any other.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
