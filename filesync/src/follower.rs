@@ -161,8 +161,7 @@ impl Follower {
         let heard = async {
             let last = pair::feed::last_seq(&pair::feed::path(&self.state)).await.ok()?;
             let is_past = |heard: &Position| heard.epoch == last.epoch && heard.seq >= last.seq;
-            let mut heard = self.heard.subscribe();
-            heard.wait_for(|heard| heard.as_ref().is_some_and(is_past)).await.ok().map(drop)
+            self.heard.subscribe().wait_for(|heard| heard.as_ref().is_some_and(is_past)).await.ok().map(drop)
         };
         matches!(tokio::time::timeout(HEARING_MAX, heard).await, Ok(Some(())))
     }
@@ -208,9 +207,8 @@ impl Follower {
             self.beside.tell_away(&self.standby, failure.sentence()).await;
             self.keep_report().await;
             // A stranger's server may take many tries for an attack.
-            let is_ours = self.standby.address.plain.is_none();
-            let backoff_max =
-                if is_ours && matches!(failure, Failure::Away(_)) { BACKOFF_AWAY_MAX } else { BACKOFF_MAX };
+            let is_awaited = self.standby.address.plain.is_none() && matches!(failure, Failure::Away(_));
+            let backoff_max = if is_awaited { BACKOFF_AWAY_MAX } else { BACKOFF_MAX };
             let is_news = match (&said, &failure) {
                 (None, _) => true,
                 // Away in other words is still away.

@@ -174,24 +174,18 @@ impl Channel {
                 return Ok(());
             }
         }
-        loop {
-            // READs must be answered in turn: OpenSSH's scp cuts its file where they are not, and says nothing.
-            if session.has_pending_data(self.id) || self.in_queue.load(Ordering::Acquire) > 0 {
-                self.start_draining();
-                break;
-            }
+        // READs must be answered in turn: OpenSSH's scp cuts its file where they are not, and says nothing.
+        if session.has_pending_data(self.id) || self.in_queue.load(Ordering::Acquire) > 0 {
+            self.start_draining();
+        } else {
             let mut out = BytesMut::new();
             let burst = self.serve_burst(&mut out)?;
             if !out.is_empty() && session.data(self.id, out.freeze()).is_err() {
-                break;
+                return Ok(());
             }
-            match burst {
-                Burst::Empty => break,
-                Burst::Full => {}
-                Burst::Wait | Burst::Again => {
-                    self.start_draining();
-                    break;
-                }
+            // What is answered here stays in memory until all of it is: after one burst the drainer goes on.
+            if matches!(burst, Burst::Wait | Burst::Again) || matches!(burst, Burst::Full) && !self.stop_draining()? {
+                self.start_draining();
             }
         }
         Ok(())
