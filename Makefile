@@ -1,6 +1,6 @@
 # One command per chore, the same on a laptop and in CI.
 
-.PHONY: demo image test check bench lag copying million takeovers clients fuzz ssh-audit sbom prepare
+.PHONY: demo image test check bench growth lag copying million takeovers clients fuzz ssh-audit sbom prepare
 
 # A master, a standby and the mirror between them on this machine, until Ctrl-C.
 demo:
@@ -28,6 +28,11 @@ check:
 bench:
 	@cargo build --release --quiet --workspace
 	@./target/release/bench
+
+# What sftpd and filesync cost while the work grows, as charts in docs/growth.md (as root; 10 GB of disk, 12 GB of memory or disk, half an hour).
+growth:
+	@cargo build --release --quiet --workspace
+	@./target/release/growth
 
 # How far a standby is behind, beside lsyncd where that is installed.
 lag:

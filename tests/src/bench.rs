@@ -1,7 +1,10 @@
-//! What `make bench` measures with: our server and its peers, clients that keep many requests under way, what a server costs, and the table.
+//! What `make bench` and `make growth` measure with: our server and its peers, clients that keep many requests under way, what a server
+//! costs, tables and charts.
 
+pub mod chart;
 pub mod cost;
 pub mod delay;
+pub mod growth;
 pub mod server;
 pub mod table;
 pub mod work;

@@ -85,9 +85,9 @@ impl Program {
     /// The most memory that it has held.
     #[track_caller]
     pub fn peak_memory_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
-        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+        let peak_bytes = crate::bench::cost::peak_bytes(self.child.id());
+        assert!(peak_bytes > 0, "it runs");
+        peak_bytes / 1024
     }
 
     /// Sends a signal.

@@ -34,3 +34,15 @@ pub fn memory_kib(process: u32) -> u64 {
     };
     family(process).into_iter().map(pss).sum()
 }
+
+/// The most memory that a process has held since [`forget_peak`], without its family, in bytes.
+pub fn peak_bytes(process: u32) -> u64 {
+    let status = read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+}
+
+/// Has the kernel count from now on.
+pub fn forget_peak(process: u32) {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5").expect("the kernel lets us");
+}

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pair::client::{Client, HostKeyCheck, Login, PrivateKey};
 
@@ -158,6 +159,19 @@ impl Server {
     /// Waits until what was begun for connections has ended with them.
     pub fn settle(&self) {
         eventually("the server has no children left", || family(self.process).len() <= self.family_at_rest);
+    }
+
+    /// The same for who must go on with work of its own meanwhile, such as ending connections.
+    pub async fn settled(&self) {
+        let ended = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                if family(self.process).len() <= self.family_at_rest {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the server has no children left");
     }
 
     /// Removes what is in its account's folder.

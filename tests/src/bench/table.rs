@@ -15,7 +15,8 @@ pub enum Goal {
 }
 
 impl Goal {
-    fn shown(self, ours: f64, theirs: Option<f64>) -> String {
+    /// Our figure by theirs, and the goal; bold where it is missed.
+    pub fn shown(self, ours: f64, theirs: Option<f64>) -> String {
         let Some(theirs) = theirs.filter(|theirs| *theirs > 0.0) else { return "–".into() };
         let ratio = ours / theirs;
         let (is_met, wanted) = match self {

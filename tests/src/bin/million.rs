@@ -10,45 +10,13 @@
     reason = "a bench may stop at the first trouble"
 )]
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use tests::measure::{folder_on_disk, median};
-use tests::{Machine, Mirror, OpenSsh, has_program, make_key, new_secret, run, within};
+use tests::measure::{folder_on_disk, make_equal_trees, median, timed_pass};
+use tests::{Machine, Mirror, OpenSsh, has_program, make_key, new_secret, run};
 
 const ROUNDS: usize = 3;
-const PASS_MAX: Duration = Duration::from_secs(3600);
-
-/// The same files twice, so and so many in a folder.
-fn make_trees(trees: &[PathBuf], files: usize, files_per_folder: usize) {
-    for number in 0..files {
-        for tree in trees {
-            let inside = tree.join(format!("d{}", number / files_per_folder));
-            if number % files_per_folder == 0 {
-                std::fs::create_dir_all(&inside).expect("a folder");
-            }
-            let file = std::fs::File::create(inside.join(format!("file-{number:08}.dat"))).expect("a file");
-            std::io::Write::write_all(&mut &file, format!("content of file {number}\n").as_bytes())
-                .expect("its content");
-            let time = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + number as u64);
-            file.set_modified(time).expect("its time");
-        }
-    }
-}
-
-/// Seconds from the start of filesync to the end of its first pass, and the most memory it had by then, in MB.
-fn pass(mirror: &mut Mirror) -> (f64, f64) {
-    let began = Instant::now();
-    mirror.start();
-    within(PASS_MAX, "a pass", || mirror.metric("filesync_passes") >= 1.0);
-    let seconds = began.elapsed().as_secs_f64();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", mirror.program().id())).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
-    let kibibytes: f64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    assert!(mirror.page("/readyz").0 == 200, "{}", mirror.page("/readyz").1);
-    mirror.stop();
-    (seconds, kibibytes * 1024.0 / 1e6)
-}
 
 /// Seconds that rsync needs to find nothing to do.
 fn rsync(openssh: &OpenSsh, key: &Path, from: &Path, to: &Path) -> f64 {
@@ -61,26 +29,27 @@ fn rsync(openssh: &OpenSsh, key: &Path, from: &Path, to: &Path) -> f64 {
 
 fn measure(folder: &Path, files: usize, files_per_folder: usize) {
     let (here, there, secret) = (folder.join("master"), folder.join("standby"), new_secret());
-    make_trees(&[here.join("bench"), there.join("bench")], files, files_per_folder);
+    make_equal_trees(&[here.join("bench"), there.join("bench")], files, files_per_folder);
     let key = make_key(folder);
     let openssh = OpenSsh::start(folder, &key);
     let master = Machine::master().secret(&secret).data(&here).start();
     let standby = Machine::master().secret(&secret).standby().data(&there).start();
     let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
-    let row = |what: &str, seconds: f64, megabytes: f64| {
+    let row = |what: &str, seconds: f64, peak_bytes: f64| {
+        let megabytes = peak_bytes / 1e6;
         println!("| {files} files, {files_per_folder} in a folder | {what} | {seconds:.1} | {megabytes:.0} |");
     };
-    let (seconds, megabytes) = pass(&mut mirror);
-    row("filesync, the first pass over a copied disk: all by hash", seconds, megabytes);
+    let (seconds, peak_bytes) = timed_pass(&mut mirror);
+    row("filesync, the first pass over a copied disk: all by hash", seconds, peak_bytes);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        ours.push(pass(&mut mirror));
+        ours.push(timed_pass(&mut mirror));
         if has_program("rsync") {
             theirs.push(rsync(&openssh, &key.0, &here.join("bench"), &there.join("bench")));
         }
     }
-    let (seconds, megabytes): (Vec<f64>, Vec<f64>) = ours.into_iter().unzip();
-    row("filesync, nothing has changed", median(seconds), megabytes.into_iter().fold(0.0, f64::max));
+    let (seconds, peaks_bytes): (Vec<f64>, Vec<f64>) = ours.into_iter().unzip();
+    row("filesync, nothing has changed", median(seconds), peaks_bytes.into_iter().fold(0.0, f64::max));
     if !theirs.is_empty() {
         row("rsync -a, nothing has changed", median(theirs), f64::NAN);
     }
