@@ -71,9 +71,14 @@ impl OpenSsh {
 
     /// The ssh by which rsync reaches this server, with further options.
     pub fn ssh(&self, key: &Path, options: &str) -> String {
+        self.ssh_by(self.address, key, options)
+    }
+
+    /// The same by another way.
+    pub fn ssh_by(&self, address: SocketAddr, key: &Path, options: &str) -> String {
         format!(
             "ssh -F /dev/null -p {} -i {} {options} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-            self.address().port(),
+            address.port(),
             key.display()
         )
     }

@@ -1,7 +1,8 @@
-//! `make copying`: how long a mirror takes to bring a tree to an empty standby, beside rsync, rclone and sftp.
+//! `make copying`: how long a mirror takes to bring a tree to an empty standby, beside rsync, rclone and sftp; near by, and at a distance.
 //!
 //! In turns, from the start of the program until all is there; ours and `rsync --fsync` have it on the disk by then. It prints
-//! a table of medians and ratios. Only ratios mean anything on a shared machine.
+//! a table of medians, our speed by the peer's, and the goals; what misses its goal is bold. Only ratios mean anything on a shared
+//! machine. Arguments are words of the courses to run (`near`, `far`, `large`); none: all of them.
 #![allow(clippy::print_stdout, reason = "the table is all it is for")]
 #![allow(
     clippy::expect_used,
@@ -10,18 +11,70 @@
     reason = "a bench may stop at the first trouble"
 )]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tests::bench::delay::Delay;
+use tests::bench::table::Goal;
 use tests::measure::{content, folder_on_disk, median};
 use tests::{Machine, Mirror, OpenSsh, Sftp, has_program, make_key, new_secret, run, within};
 
 const ROUNDS: usize = 3;
 const CIPHER: &str = "aes128-gcm@openssh.com";
 
-/// A tree: its name, its files, and their size in bytes.
-const TREES: [(&str, usize, usize); 2] = [("10,000 files of 4 KiB", 10_000, 4096), ("one file of 1 GiB", 1, 1 << 30)];
+/// A tree that is copied over a way.
+struct Course {
+    /// By which it is asked for.
+    word: &'static str,
+    name: &'static str,
+    files: usize,
+    /// Of each file.
+    bytes: usize,
+    /// There and back.
+    round_trip: Duration,
+    /// Who takes part beside ours, and what our speed is to be, divided by theirs.
+    peers: &'static [(&'static str, Goal)],
+}
+
+const RSYNC_FSYNC: &str = "rsync --fsync";
+const RSYNC: &str = "rsync, not flushed";
+const RCLONE: &str = "rclone, 16 transfers, not flushed";
+const SFTP: &str = "sftp put -R, not flushed";
+
+const COURSES: [Course; 3] = [
+    Course {
+        word: "near",
+        name: "10,000 files of 4 KiB",
+        files: 10_000,
+        bytes: 4096,
+        round_trip: Duration::ZERO,
+        peers: &[
+            (RSYNC_FSYNC, Goal::AtLeast(3.0)),
+            (RSYNC, Goal::None),
+            (RCLONE, Goal::AtLeast(4.0)),
+            (SFTP, Goal::None),
+        ],
+    },
+    // sftp waits for each answer: at a distance it takes many minutes.
+    Course {
+        word: "far",
+        name: "… 10 ms there and back",
+        files: 10_000,
+        bytes: 4096,
+        round_trip: Duration::from_millis(10),
+        peers: &[(RSYNC_FSYNC, Goal::None), (RSYNC, Goal::AtLeast(1.8)), (RCLONE, Goal::AtLeast(30.0))],
+    },
+    Course {
+        word: "large",
+        name: "one file of 1 GiB",
+        files: 1,
+        bytes: 1 << 30,
+        round_trip: Duration::ZERO,
+        peers: &[(RSYNC_FSYNC, Goal::None), (RSYNC, Goal::None), (RCLONE, Goal::None), (SFTP, Goal::None)],
+    },
+];
 /// Files in one folder.
 const FILES_PER_FOLDER: usize = 100;
 
@@ -43,9 +96,10 @@ struct Peer {
     command: Copy,
 }
 
-fn peers(openssh: &OpenSsh, key: &Path) -> Vec<Peer> {
-    let (port, key) = (openssh.address().port(), key.to_owned());
-    let ssh = openssh.ssh(&key, &format!("-c {CIPHER}"));
+/// The peers that are installed, by the way at an address.
+fn peers(openssh: &OpenSsh, key: &Path, address: SocketAddr) -> Vec<Peer> {
+    let (port, key) = (address.port(), key.to_owned());
+    let ssh = openssh.ssh_by(address, &key, &format!("-c {CIPHER}"));
     let rsync = move |fsync: bool| {
         let ssh = ssh.clone();
         move |from: &Path, to: &Path| {
@@ -54,7 +108,6 @@ fn peers(openssh: &OpenSsh, key: &Path) -> Vec<Peer> {
             command
         }
     };
-    let address = openssh.address();
     let sftp_key = key.clone();
     let sftp = move |from: &Path, to: &Path| {
         let client = Sftp::new(address, ("root", "")).with_key(&sftp_key).option(&format!("Ciphers={CIPHER}"));
@@ -71,28 +124,36 @@ fn peers(openssh: &OpenSsh, key: &Path) -> Vec<Peer> {
         command
     };
     let peers = [
-        ("rsync --fsync", "rsync", Box::new(rsync(true)) as Copy),
-        ("rsync, not flushed", "rsync", Box::new(rsync(false))),
-        ("rclone, 16 transfers, not flushed", "rclone", Box::new(rclone)),
-        ("sftp put -R, not flushed", "sftp", Box::new(sftp)),
+        (RSYNC_FSYNC, "rsync", Box::new(rsync(true)) as Copy),
+        (RSYNC, "rsync", Box::new(rsync(false))),
+        (RCLONE, "rclone", Box::new(rclone)),
+        (SFTP, "sftp", Box::new(sftp)),
     ];
     let here = peers.into_iter().filter(|(_, program, _)| has_program(program));
     here.map(|(name, _, command)| Peer { name, command }).collect()
 }
 
+/// A way to a server that takes its time, and its address; the server's own where there is no distance.
+fn way_to(server: SocketAddr, round_trip: Duration) -> (Option<Delay>, SocketAddr) {
+    let delay = (!round_trip.is_zero()).then(|| Delay::to(server, round_trip / 2));
+    let address = delay.as_ref().map_or(server, Delay::address);
+    (delay, address)
+}
+
 /// Seconds from the start of filesync until the standby has all files on its disk.
-fn ours(folder: &Path, tree: &Path, files: usize) -> f64 {
+fn ours(folder: &Path, tree: &Path, course: &Course) -> f64 {
     let (data, secret) = (folder.join("master"), new_secret());
     std::fs::create_dir_all(&data).expect("a folder");
     std::fs::rename(tree, data.join("bench")).expect("the tree");
     let master = Machine::master().secret(&secret).data(&data).start();
     let standby = Machine::master().secret(&secret).standby().data(&folder.join("standby")).start();
-    let mut mirror = Mirror::of(&master, &secret, &standby.address().to_string());
+    let (_way, address) = way_to(standby.address(), course.round_trip);
+    let mut mirror = Mirror::of(&master, &secret, &address.to_string());
     rustix::fs::sync();
     let began = Instant::now();
     mirror.start();
     // A pass ends when all small files are there; large ones go beside it, and get their name when they are whole.
-    let last = standby.path("bench", &format!("d{}/f{}", (files - 1) / FILES_PER_FOLDER, files - 1));
+    let last = standby.path("bench", &format!("d{}/f{}", (course.files - 1) / FILES_PER_FOLDER, course.files - 1));
     let has_all = || mirror.metric("filesync_passes") >= 1.0 && last.exists();
     within(Duration::from_secs(600), "all is there", has_all);
     let seconds = began.elapsed().as_secs_f64();
@@ -116,27 +177,38 @@ fn theirs(peer: &Peer, tree: &Path, to: &Path) -> f64 {
     seconds
 }
 
+fn run_course(folder: &Path, openssh: &OpenSsh, key: &Path, course: &Course) {
+    let tree: PathBuf = folder.join(format!("tree-{}", course.word));
+    make_tree(&tree, course.files, course.bytes);
+    let (_way, address) = way_to(openssh.address(), course.round_trip);
+    let goal = |peer: &Peer| course.peers.iter().find(|(name, _)| *name == peer.name).map(|(_, goal)| *goal);
+    let peers = peers(openssh, key, address).into_iter().filter_map(|peer| goal(&peer).map(|goal| (peer, goal)));
+    let peers: Vec<(Peer, Goal)> = peers.collect();
+    let mut seconds = vec![Vec::new(); peers.len() + 1];
+    for _ in 0..ROUNDS {
+        seconds[0].push(ours(folder, &tree, course));
+        for ((peer, _), seconds) in peers.iter().zip(&mut seconds[1..]) {
+            seconds.push(theirs(peer, &tree, &openssh.home().join("to")));
+        }
+    }
+    let medians: Vec<f64> = seconds.into_iter().map(median).collect();
+    println!("| {} | filesync | {:.2} | |", course.name, medians[0]);
+    for ((peer, goal), median) in peers.iter().zip(&medians[1..]) {
+        let ratio = goal.shown(1.0 / medians[0], Some(1.0 / median));
+        println!("| {} | {} | {median:.2} | {ratio} |", course.name, peer.name);
+    }
+    std::fs::remove_dir_all(tree).expect("it can go");
+}
+
 fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let unknown = wanted.iter().find(|wanted| !COURSES.iter().any(|course| course.word == *wanted));
+    assert!(unknown.is_none(), "no course is called {unknown:?}");
     let folder = folder_on_disk("copying-");
     let key = make_key(folder.path());
     let openssh = OpenSsh::start(folder.path(), &key);
-    let peers = peers(&openssh, &key.0);
-    println!("| tree | program | median s | speed, ours = 1 |\n|---|---|---|---|");
-    for (name, files, bytes) in TREES {
-        let tree: PathBuf = folder.path().join(format!("tree-{files}"));
-        make_tree(&tree, files, bytes);
-        let mut seconds = vec![Vec::new(); peers.len() + 1];
-        for _ in 0..ROUNDS {
-            seconds[0].push(ours(folder.path(), &tree, files));
-            for (peer, seconds) in peers.iter().zip(&mut seconds[1..]) {
-                seconds.push(theirs(peer, &tree, &openssh.home().join("to")));
-            }
-        }
-        let medians: Vec<f64> = seconds.into_iter().map(median).collect();
-        let names = std::iter::once("filesync").chain(peers.iter().map(|peer| peer.name));
-        for (program, median) in names.zip(&medians) {
-            println!("| {name} | {program} | {median:.2} | {:.2} |", medians[0] / median);
-        }
-        std::fs::remove_dir_all(tree).expect("it can go");
+    println!("| tree | program | median s | our speed by theirs |\n|---|---|---|---|");
+    for course in COURSES.iter().filter(|course| wanted.is_empty() || wanted.iter().any(|word| word == course.word)) {
+        run_course(folder.path(), &openssh, &key.0, course);
     }
 }
