@@ -15,18 +15,26 @@ const TEXT: &str = "#333333";
 const GRID: &str = "#e4e4e4";
 const GUIDE: &str = "#9a9a9a";
 
-/// Colours that differ for all kinds of eyes, and dashes.
+/// Room for the labels of the axis that goes up.
+const LABELS_WIDTH: f32 = 62.0;
+
+/// A dark and a light colour of each server, and dashes. The legend shows only the colours.
 const LINES: [(&str, Option<&str>); 6] = [
-    ("#0b5cad", None),
-    ("#0b5cad", Some("6 4")),
-    ("#d1600a", None),
-    ("#d1600a", Some("6 4")),
-    ("#1a7f4b", None),
-    ("#1a7f4b", Some("6 4")),
+    ("#0b4f9e", None),
+    ("#5aa9e6", Some("6 4")),
+    ("#b3440a", None),
+    ("#f2a35e", Some("6 4")),
+    ("#156b3e", None),
+    ("#6cc494", Some("6 4")),
 ];
 
 /// The exponents that labels are made for.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -7..=13;
+
+/// The looks of so many lines: where each is of another thing, no two are alike.
+fn looks(curves: usize) -> impl Iterator<Item = &'static (&'static str, Option<&'static str>)> {
+    LINES.iter().step_by(if curves <= 2 { 2 } else { 1 })
+}
 
 /// Draws curves of one unit over the work.
 pub fn draw(title: &str, work: (&str, Unit), curves: &[&Curve]) -> String {
@@ -34,7 +42,8 @@ pub fn draw(title: &str, work: (&str, Unit), curves: &[&Curve]) -> String {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let [left, right] = ends(points().map(|point| point.work));
     let [bottom, top] = ends(points().map(|point| point.cost));
-    let mut series: Vec<Series> = curves.iter().zip(LINES).map(|(curve, (_, dashes))| line(curve, dashes)).collect();
+    let mut series: Vec<Series> =
+        curves.iter().zip(looks(curves.len())).map(|(curve, (_, dashes))| line(curve, *dashes)).collect();
     series.extend(guide(curves, bottom.floor()));
     let mut chart = LineChart::new(series, Vec::new());
     style(&mut chart, title, curves.len());
@@ -49,6 +58,7 @@ pub fn draw(title: &str, work: (&str, Unit), curves: &[&Curve]) -> String {
     axis.font.color = TEXT.into();
     axis.font.size = FONT_SIZE;
     axis.stroke_color = GRID.into();
+    axis.width = Some(LABELS_WIDTH);
     chart.y_axis_configs = vec![axis];
     in_words(chart.svg().expect("a chart"), work.1, unit)
 }
@@ -61,7 +71,8 @@ fn ends(figures: impl Iterator<Item = f64>) -> [f64; 2] {
 
 fn line(curve: &Curve, dashes: Option<&str>) -> Series {
     let costs = curve.points.iter().map(|point| point.cost.log10() as f32).collect();
-    let mut series = Series::new(curve.name.clone(), costs);
+    // The legend leaves no room between its entries.
+    let mut series = Series::new(format!("{}\u{a0}\u{a0}", curve.name), costs);
     series.x_values = Some(curve.points.iter().map(|point| point.work.log10()).collect());
     series.stroke_dash_array = dashes.map(str::to_owned);
     series
@@ -85,13 +96,14 @@ fn style(chart: &mut LineChart, title: &str, curves: usize) {
     chart.background_color = "#ffffff".into();
     chart.title.text = title.to_owned();
     chart.title.font.color = TEXT.into();
+    chart.title.font.size = 15.0;
     chart.legend.position = Some(Position::Bottom);
     chart.legend.font.color = TEXT.into();
     chart.legend.font.size = FONT_SIZE;
     chart.series.symbol = Some(Symbol::Circle(3.5, None));
     chart.series.stroke_width = 2.0;
     chart.series.smooth = false;
-    let colours = LINES.iter().take(curves).map(|(colour, _)| *colour).chain([GUIDE]);
+    let colours = looks(curves).take(curves).map(|(colour, _)| *colour).chain([GUIDE]);
     chart.series.colors = colours.map(Color::from).collect();
     chart.grid.stroke_color = GRID.into();
     chart.x_axis.formatter = Some("[x{c}]".to_owned());
@@ -105,6 +117,8 @@ fn in_words(mut svg: String, work: Unit, cost: Unit) -> String {
     for exponent in EXPONENTS {
         for (axis, unit) in [('x', work), ('y', cost)] {
             svg = svg.replace(&format!("[{axis}{exponent}]"), &unit.shown(10_f64.powi(exponent)));
+            // Between two decades stands no figure.
+            svg = svg.replace(&format!("[{axis}{exponent}.5]"), "");
         }
     }
     svg
