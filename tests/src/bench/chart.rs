@@ -54,7 +54,8 @@ pub fn draw(title: &str, work: (&str, Unit), curves: &[&Curve]) -> String {
     let decades = (top.ceil() - bottom.floor()).max(1.0);
     (axis.min, axis.max) = (Some(bottom.floor() as f32), Some((bottom.floor() + decades) as f32));
     axis.split_number = decades as usize;
-    axis.formatter = Some("[y{c}]".to_owned());
+    // As wide as a figure in words: it is placed by its width.
+    axis.formatter = Some("[y WM{c}]".to_owned());
     axis.font.color = TEXT.into();
     axis.font.size = FONT_SIZE;
     axis.stroke_color = GRID.into();
@@ -115,7 +116,7 @@ fn style(chart: &mut LineChart, title: &str, curves: usize) {
 /// Figures instead of their logarithms.
 fn in_words(mut svg: String, work: Unit, cost: Unit) -> String {
     for exponent in EXPONENTS {
-        for (axis, unit) in [('x', work), ('y', cost)] {
+        for (axis, unit) in [("x", work), ("y WM", cost)] {
             svg = svg.replace(&format!("[{axis}{exponent}]"), &unit.shown(10_f64.powi(exponent)));
             // Between two decades stands no figure.
             svg = svg.replace(&format!("[{axis}{exponent}.5]"), "");
