@@ -6,7 +6,7 @@
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -98,7 +98,7 @@ pub fn day_number(date: Date) -> i32 {
 /// The date with a number.
 pub fn date_of(day: i32) -> Date {
     let epoch = Date::constant(1970, 1, 1);
-    epoch.checked_add(i64::from(day).days()).unwrap_or(epoch)
+    jiff::Span::new().try_days(day).and_then(|days| epoch.checked_add(days)).unwrap_or(epoch)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The running console: it follows the logs until it is told to end.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -75,7 +74,7 @@ async fn one_round(
     is_time: bool,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<(Follower, anyhow::Result<bool>)> {
-    let shutdown = Arc::new(shutdown.clone());
+    let shutdown = shutdown.clone();
     blocking(move || {
         let outcome = follower.look(&|| shutdown.is_cancelled()).and_then(|look| {
             if look.records > 0 {

@@ -181,8 +181,12 @@ impl Reader {
         before: Option<Key>,
         records_max: usize,
     ) -> anyhow::Result<Page> {
-        let from_hour = before.map_or(scope.end_hour, |key| self.calendar.hour(key.time_ms).saturating_add(1).min(scope.end_hour));
-        let Some((first_hour, is_last)) = self.slice(scope, from_hour)? else { return Ok(Page::default()) };
+        let end_hour = match before {
+            None => scope.end_hour,
+            // Nothing of the moment itself is meant where no number is below: then its hour may be done.
+            Some(Key { time_ms, id }) => (self.calendar.hour(time_ms - i64::from(id == 0)) + 1).min(scope.end_hour),
+        };
+        let Some((first_hour, is_last)) = self.slice(scope, end_hour)? else { return Ok(Page::default()) };
         let start_ms = if is_last { scope.from_ms } else { self.calendar.hour_start_ms(first_hour).max(scope.from_ms) };
         let slice = Scope { from_ms: start_ms, ..scope.clone() };
         let index = match (scope.account, &scope.kinds) {

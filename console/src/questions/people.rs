@@ -68,7 +68,7 @@ impl Reader {
     /// Failures by their cause, the most frequent first, so many at most.
     pub fn failures(&self, filter: &Filter, causes_max: usize) -> anyhow::Result<Vec<Failure>> {
         let scope = self.scope(filter)?;
-        if scope.folder.as_ref().is_some_and(|folder| !folder.is_empty()) {
+        if scope.folder.is_some() {
             return self.failures_in_folder(filter, causes_max);
         }
         let condition = scope.who_and_what().with(scope.days());

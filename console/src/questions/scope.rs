@@ -75,14 +75,13 @@ impl Reader {
                 Some(find.query_row([name], |row| row.get(0)).optional()?.unwrap_or(NOBODY))
             }
         };
-        let hour_of = |time_ms: i64, open| if time_ms.abs() == i64::MAX || time_ms == i64::MIN { open } else { self.calendar.hour(time_ms) };
         Ok(Scope {
             from_ms,
             until_ms,
             first_day,
             last_day: filter.to.map_or(DAY_MAX, day_number),
-            first_hour: hour_of(from_ms, i64::MIN),
-            end_hour: hour_of(until_ms, i64::MAX),
+            first_hour: if from_ms == i64::MIN { i64::MIN } else { self.calendar.hour(from_ms) },
+            end_hour: if until_ms == i64::MAX { i64::MAX } else { self.calendar.hour(until_ms) },
             account,
             kinds: filter.kinds(),
             folder: filter.folder.as_ref().map(|folder| folder.trim_end_matches('/').to_owned()),
