@@ -4,9 +4,9 @@
 //! in UTC, but begin where the zone's own hours begin, so that a zone that is half an hour off has hours of its own. (Lord Howe Island
 //! changes its clocks by half an hour: there hours begin as they do now.)
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
 
 const HOUR_MS: i64 = 3_600_000;
 

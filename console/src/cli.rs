@@ -72,7 +72,10 @@ impl Arguments {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "what a command was asked for goes to standard output, whatever the log's level")]
+#[allow(
+    clippy::print_stdout,
+    reason = "what a command was asked for goes to standard output, whatever the log's level"
+)]
 fn say(line: &str) {
     println!("console: {line}");
 }

@@ -57,8 +57,9 @@ impl Config {
     pub fn zone(&self) -> anyhow::Result<TimeZone> {
         match self.time_zone.as_str() {
             "" => Ok(TimeZone::try_system().unwrap_or(TimeZone::UTC)),
-            name => TimeZone::get(name)
-                .map_err(|_| usage(format!("time_zone: there is no zone {name:?}; one is written as Europe/Berlin or UTC"))),
+            name => TimeZone::get(name).map_err(|_| {
+                usage(format!("time_zone: there is no zone {name:?}; one is written as Europe/Berlin or UTC"))
+            }),
         }
     }
 

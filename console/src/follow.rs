@@ -176,7 +176,8 @@ impl Follower {
             None if is_over() => Ok(false),
             None => {
                 if text.is_packed() {
-                    let remembered = remember_packed(self.store.connection(), (device, inode), bytes, changed_ns, now_ms());
+                    let remembered =
+                        remember_packed(self.store.connection(), (device, inode), bytes, changed_ns, now_ms());
                     remembered.with_context(|| format!("cannot write {}", self.store.path().display()))?;
                 }
                 Ok(true)

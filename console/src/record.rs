@@ -275,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_path_has_a_folder_and_a_name() {
-        let cases = [("/a/b.txt", Some("/a"), "b.txt"), ("/b", Some("/"), "b"), ("b", None, "b"), ("/a/", Some("/a"), "")];
+        let cases =
+            [("/a/b.txt", Some("/a"), "b.txt"), ("/b", Some("/"), "b"), ("b", None, "b"), ("/a/", Some("/a"), "")];
         for (path, folder, name) in cases {
             let entry = Entry { path: Some(path.into()), ..Entry::default() };
             assert_eq!((entry.folder(), entry.name()), (folder, Some(name)), "{path}");

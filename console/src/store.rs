@@ -110,7 +110,8 @@ impl Store {
     /// Opens the store of a state folder, making it where it is new. Figures of another zone are counted anew, which takes some seconds
     /// for a million records. Only one may have it open: for another that is an error that a person must mend.
     pub fn open(state: &Path, zone: TimeZone) -> anyhow::Result<Store> {
-        std::fs::create_dir_all(state).map_err(|error| usage(format!("state: cannot make {}: {error}", state.display())))?;
+        std::fs::create_dir_all(state)
+            .map_err(|error| usage(format!("state: cannot make {}: {error}", state.display())))?;
         let lock = lock(state)?;
         let path = state.join(DATABASE);
         let open = || -> rusqlite::Result<Connection> {
@@ -191,7 +192,9 @@ fn lock(state: &Path) -> anyhow::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| cannot(&error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(usage(format!("another console is running on {}: only one may", state.display()))),
+        Err(Errno::WOULDBLOCK) => {
+            Err(usage(format!("another console is running on {}: only one may", state.display())))
+        }
         Err(error) => Err(cannot(&error)),
     }
 }

@@ -37,7 +37,12 @@ fn activity(number: u64) -> Activity {
         elapsed_ms: Some(random % 4000),
         ..Activity::default()
     };
-    let path = format!("/{}/{:03}/invoice-{:07}.csv", ["in", "out", "archive"][(random >> 20) as usize % 3], (random >> 24) % 200, random % 400_000);
+    let path = format!(
+        "/{}/{:03}/invoice-{:07}.csv",
+        ["in", "out", "archive"][(random >> 20) as usize % 3],
+        (random >> 24) % 200,
+        random % 400_000
+    );
     let failed = (random >> 32) % 20 == 0;
     let outcome = Some(if failed { Outcome::Aborted } else { Outcome::Complete });
     let error = failed.then(|| format!("quota exceeded: {} GiB of 10 GiB used", random % 10));
@@ -50,10 +55,28 @@ fn activity(number: u64) -> Activity {
             error: Some("a wrong password".into()),
             ..base
         },
-        1 | 2 => Activity { sender: "login".into(), client_version: Some(format!("SSH-2.0-client_{}", account % 9)), ..base },
+        1 | 2 => {
+            Activity { sender: "login".into(), client_version: Some(format!("SSH-2.0-client_{}", account % 9)), ..base }
+        }
         3 => Activity { sender: "Remove".into(), file_path: Some(path), outcome, error, ..base },
-        4..=12 => Activity { sender: "Upload".into(), file_path: Some(path), outcome, error, size_bytes, file_size: size_bytes, ..base },
-        _ => Activity { sender: "Download".into(), file_path: Some(path), outcome, error, size_bytes, file_size: size_bytes, ..base },
+        4..=12 => Activity {
+            sender: "Upload".into(),
+            file_path: Some(path),
+            outcome,
+            error,
+            size_bytes,
+            file_size: size_bytes,
+            ..base
+        },
+        _ => Activity {
+            sender: "Download".into(),
+            file_path: Some(path),
+            outcome,
+            error,
+            size_bytes,
+            file_size: size_bytes,
+            ..base
+        },
     }
 }
 
@@ -85,7 +108,12 @@ fn a_million_records() {
     let folder = tempfile::tempdir().unwrap();
     let (logs, state) = (folder.path().join("logs"), folder.path().join("state"));
     let bytes = write_logs(&logs);
-    let config = Config { logs: vec![logs.to_str().unwrap().into()], state: state.clone(), time_zone: "Europe/Berlin".into(), ..Config::default() };
+    let config = Config {
+        logs: vec![logs.to_str().unwrap().into()],
+        state: state.clone(),
+        time_zone: "Europe/Berlin".into(),
+        ..Config::default()
+    };
     let before_kib = memory_max_kib();
     let mut follower = Follower::new(&config).unwrap();
     let began = Instant::now();
@@ -94,7 +122,12 @@ fn a_million_records() {
     assert_eq!((look.records, look.problems), (RECORDS, 0));
     let size = std::fs::metadata(state.join("console.db")).unwrap().len();
     println!("{RECORDS} lines, {} MB: {seconds:.1} s, {:.0} lines/s", bytes / 1_000_000, RECORDS as f64 / seconds);
-    println!("memory {} MiB (before {} MiB), console.db {} MB", memory_max_kib() / 1024, before_kib / 1024, size / 1_000_000);
+    println!(
+        "memory {} MiB (before {} MiB), console.db {} MB",
+        memory_max_kib() / 1024,
+        before_kib / 1024,
+        size / 1_000_000
+    );
     let began = Instant::now();
     follower.look(&|| false).unwrap();
     println!("a look that finds nothing new: {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
@@ -118,14 +151,23 @@ fn timed<T>(name: &str, mut question: impl FnMut() -> anyhow::Result<T>) -> T {
 
 fn ask(reader: &Reader) {
     let all = Filter::default();
-    let month = Filter { from: Some(Date::constant(2026, 9, 1)), to: Some(Date::constant(2026, 9, 30)), ..Filter::default() };
+    let month =
+        Filter { from: Some(Date::constant(2026, 9, 1)), to: Some(Date::constant(2026, 9, 30)), ..Filter::default() };
     let partner = Filter { account: Some("partner07".into()), ..Filter::default() };
     let folder = Filter { folder: Some("/in".into()), ..Filter::default() };
     let small_folder = Filter { folder: Some("/in/007".into()), ..Filter::default() };
-    let failed = Filter { what: Some("upload".parse().unwrap()), came: Some("failed".parse().unwrap()), ..Filter::default() };
+    let failed =
+        Filter { what: Some("upload".parse().unwrap()), came: Some("failed".parse().unwrap()), ..Filter::default() };
     let rare = Filter { account: Some("partner55".into()), came: Some("failed".parse().unwrap()), ..Filter::default() };
-    let filters =
-        [("all", all), ("month", month), ("partner", partner), ("folder", folder), ("small folder", small_folder), ("failed", failed), ("rare", rare)];
+    let filters = [
+        ("all", all),
+        ("month", month),
+        ("partner", partner),
+        ("folder", folder),
+        ("small folder", small_folder),
+        ("failed", failed),
+        ("rare", rare),
+    ];
     for (name, filter) in &filters {
         timed(&format!("totals, {name}"), || reader.totals(filter));
         timed(&format!("by account, {name}"), || reader.by_account(filter, 100));

@@ -92,7 +92,16 @@ mod tests {
         let head = text.as_bytes().to_vec();
         let tail = hash_of(&head);
         let start = start_of(&head).unwrap();
-        Stream { id, start, consumed: head.len() as u64, head, tail, device: file.0, inode: file.1, ..Stream::default() }
+        Stream {
+            id,
+            start,
+            consumed: head.len() as u64,
+            head,
+            tail,
+            device: file.0,
+            inode: file.1,
+            ..Stream::default()
+        }
     }
 
     fn judged(text: &str, known: &[&Stream], is_plain: bool) -> Verdict {

@@ -214,7 +214,8 @@ fn a_log_that_was_sent_here_again_cut_into_other_files_is_not_kept_twice() {
 #[test]
 fn what_is_no_record_is_kept_as_a_problem_with_its_place_and_stops_nothing() {
     let mut world = World::new();
-    let garbage: Vec<u8> = (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8 | 1).collect();
+    let garbage: Vec<u8> =
+        (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8 | 1).collect();
     let no_line_ends: Vec<u8> = garbage.into_iter().map(|byte| if byte == b'\n' { b'x' } else { byte }).collect();
     world.append("garbage.log", &no_line_ends);
     world.append(LIVE, &[line("a"), b"nonsense\n".to_vec(), b"\n".to_vec(), b"{}\n".to_vec(), line("b")].concat());
@@ -260,11 +261,19 @@ fn a_folder_may_appear_later_and_go_again() {
 fn hostile_names_are_kept_as_they_are() {
     let mut world = World::new();
     let long = "\u{1}".repeat(64 * 1024);
-    let names = ["'; DROP TABLE record; --", "\"quoted\"", "two\nlines\u{0}\u{1b}[2J", "<script>alert(1)</script>", "\u{202e}gpj", &long];
+    let names = [
+        "'; DROP TABLE record; --",
+        "\"quoted\"",
+        "two\nlines\u{0}\u{1b}[2J",
+        "<script>alert(1)</script>",
+        "\u{202e}gpj",
+        &long,
+    ];
     for name in names {
         world.append(LIVE, &line(&format!("/{name}")));
     }
-    let mut escaped = Activity { id: 1, time: "2026-11-21T22:48:11Z".into(), sender: "Upload".into(), ..Activity::default() };
+    let mut escaped =
+        Activity { id: 1, time: "2026-11-21T22:48:11Z".into(), sender: "Upload".into(), ..Activity::default() };
     escaped.set_path(b"/\xff\n");
     world.append(LIVE, &escaped.line());
     assert_eq!(world.look().records, 7);

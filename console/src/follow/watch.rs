@@ -31,7 +31,9 @@ impl Watch {
             }
         });
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "no events from the logs' folders: they are looked at now and then"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "no events from the logs' folders: they are looked at now and then"),
+            )
             .ok();
         Watch { watcher, watched: HashMap::new(), touched }
     }
@@ -39,10 +41,8 @@ impl Watch {
     /// Listens to these folders from now on.
     pub fn keep_up(&mut self, folders: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
-        let found: HashMap<PathBuf, u64> = folders
-            .iter()
-            .filter_map(|folder| Some((folder.clone(), std::fs::metadata(folder).ok()?.ino())))
-            .collect();
+        let found: HashMap<PathBuf, u64> =
+            folders.iter().filter_map(|folder| Some((folder.clone(), std::fs::metadata(folder).ok()?.ino()))).collect();
         self.watched.retain(|folder, inode| {
             let is_the_same = found.get(folder) == Some(inode);
             if !is_the_same {

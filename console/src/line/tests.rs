@@ -62,7 +62,8 @@ fn sftpgos_transfers_and_commands_are_the_same_records() {
     );
     assert_eq!((rename.target.as_deref(), rename.elapsed_ms, rename.moved_bytes), (Some("/b"), Some(3), None));
     assert_eq!(rename.outcome, Outcome::Complete);
-    for sender in ["Rmdir", "Mkdir", "Symlink", "Remove", "Chmod", "Chown", "Chtimes", "Truncate", "Copy", "SSHCommand"] {
+    for sender in ["Rmdir", "Mkdir", "Symlink", "Remove", "Chmod", "Chown", "Chtimes", "Truncate", "Copy", "SSHCommand"]
+    {
         let entry = record(&format!(r#"{{"time":"2026-10-01T16:53:57.751","sender":"{sender}","file_path":"/a"}}"#));
         assert!(entry.kind().operation().is_change(), "{sender}");
     }

@@ -117,7 +117,7 @@ pub struct Speed {
 /// Records of one kind.
 #[derive(Clone, Copy, Debug)]
 struct Sum {
-    /// A day, an hour, an account.
+    /// A day, an hour, an account; the kind itself where none of them is asked for.
     key: i64,
     kind: Kind,
     records: u64,
@@ -129,7 +129,7 @@ impl Reader {
     pub fn totals(&self, filter: &Filter) -> anyhow::Result<Totals> {
         let scope = self.scope(filter)?;
         let mut totals = Totals::default();
-        self.sums(&scope, "0")?.into_iter().for_each(|sum| totals.add(sum));
+        self.sums(&scope, "kind")?.into_iter().for_each(|sum| totals.add(sum));
         Ok(totals)
     }
 

@@ -207,7 +207,8 @@ impl Filter {
             return None;
         }
         let is_meant = |kind: &Kind| {
-            self.what.is_none_or(|what| what.has(kind.operation())) && self.came.is_none_or(|came| came.has(kind.outcome()))
+            self.what.is_none_or(|what| what.has(kind.operation()))
+                && self.came.is_none_or(|came| came.has(kind.outcome()))
         };
         Some(Kind::all().filter(is_meant).collect())
     }
@@ -236,9 +237,11 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_said_with_its_key() {
-        for (query, expected) in
-            [("from=yesterday", "from: \"yesterday\" is no date"), ("what=x", "what: it takes"), ("came=x", "came: it takes")]
-        {
+        for (query, expected) in [
+            ("from=yesterday", "from: \"yesterday\" is no date"),
+            ("what=x", "what: it takes"),
+            ("came=x", "came: it takes"),
+        ] {
             let sentence = Filter::from_query(query).unwrap_err();
             assert!(sentence.starts_with(expected), "{sentence}");
         }

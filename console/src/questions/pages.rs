@@ -133,7 +133,8 @@ impl Reader {
         );
         let values = std::iter::once(Value::Integer(id)).chain(condition.values);
         let mut query = self.db.prepare_cached(&sql)?;
-        let ids: Vec<i64> = query.query_map(params_from_iter(values), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let ids: Vec<i64> =
+            query.query_map(params_from_iter(values), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         ids.into_iter().filter_map(|id| self.record(id).transpose()).collect()
     }
 
@@ -196,7 +197,9 @@ impl Reader {
         };
         // The account's index has kinds before times.
         let kinds = match (scope.account, &scope.kinds) {
-            (Some(_), None) => Condition::default().and(&format!("kind IN ({})", numbers(&Kind::all().collect::<Vec<_>>())), []),
+            (Some(_), None) => {
+                Condition::default().and(&format!("kind IN ({})", numbers(&Kind::all().collect::<Vec<_>>())), [])
+            }
             _ => Condition::default(),
         };
         let condition = needle.clone().with(scope.who_and_what()).with(kinds).with(times(&slice, before));
@@ -244,9 +247,8 @@ impl Reader {
             condition.sql
         );
         let mut query = self.db.prepare_cached(&sql)?;
-        let rows = query.query_map(params_from_iter(&condition.values), |row| {
-            Ok(Key { time_ms: row.get(0)?, id: row.get(1)? })
-        })?;
+        let rows = query
+            .query_map(params_from_iter(&condition.values), |row| Ok(Key { time_ms: row.get(0)?, id: row.get(1)? }))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

@@ -201,7 +201,8 @@ impl Figures {
         for (folder, sums) in folders {
             for ((hour, account, kind), sum) in sums {
                 let Sum { records, bytes, elapsed_ms, timed, timed_bytes, timed_ms } = sum;
-                let figures = params![folder, hour, account, kind, records, bytes, elapsed_ms, timed, timed_bytes, timed_ms];
+                let figures =
+                    params![folder, hour, account, kind, records, bytes, elapsed_ms, timed, timed_bytes, timed_ms];
                 add.execute(figures)?;
             }
         }

@@ -50,7 +50,8 @@ pub struct Taken {
 impl Store {
     /// Takes a batch of a stream, and gives the stream its number where it is new.
     pub fn take(&mut self, stream: &mut Stream, batch: &Batch, now_ms: i64) -> anyhow::Result<Taken> {
-        let mut after = Stream { consumed: batch.consumed, tail: batch.tail, is_skipping: batch.is_skipping, ..stream.clone() };
+        let mut after =
+            Stream { consumed: batch.consumed, tail: batch.tail, is_skipping: batch.is_skipping, ..stream.clone() };
         after.head.extend_from_slice(&batch.head);
         let outcome = self.take_in_one(stream.consumed, &mut after, batch, now_ms);
         if outcome.is_err() {

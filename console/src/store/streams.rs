@@ -136,7 +136,13 @@ pub fn packed_is_known(db: &Connection, file: (u64, u64), bytes: u64, changed_ns
 }
 
 /// Remembers that a packed file was read to its end.
-pub fn remember_packed(db: &Connection, file: (u64, u64), bytes: u64, changed_ns: i64, now_ms: i64) -> rusqlite::Result<()> {
+pub fn remember_packed(
+    db: &Connection,
+    file: (u64, u64),
+    bytes: u64,
+    changed_ns: i64,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?, ?)";
     db.prepare_cached(sql)?.execute(params![file.0 as i64, file.1 as i64, bytes as i64, changed_ns, now_ms]).map(drop)
 }

@@ -48,7 +48,8 @@ fn names_of_a_transaction_that_was_taken_back_are_nobodys() {
     let mut behind = Stream { consumed: 5, ..stream.clone() };
     assert!(store.take(&mut behind, &batch(1..3, 20), 0).is_err());
     store.take(&mut stream, &batch(1..3, 20), 0).unwrap();
-    let orphans = "SELECT count(*) FROM record LEFT JOIN account ON account.id = record.account WHERE account.id IS NULL";
+    let orphans =
+        "SELECT count(*) FROM record LEFT JOIN account ON account.id = record.account WHERE account.id IS NULL";
     assert_eq!(store.db.query_row(orphans, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
