@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use console::questions::{Filter, Reader};
 use jiff::tz::TimeZone;
 
-/// Kills in the short form; CONSOLE_KILLS says another number.
+/// Kills in the short form; FOLLOWING_KILLS says another number.
 const KILLS: u64 = 20;
 
 /// Numbers that follow from a seed.
@@ -145,9 +145,9 @@ fn number_of(name: &str) -> Option<u64> {
 
 #[test]
 fn killed_at_any_moment_it_keeps_every_record_once() {
-    let seed = number_of("CONSOLE_SEED").unwrap_or_else(|| RandomState::new().hash_one(1) | 1);
-    let kills = number_of("CONSOLE_KILLS").unwrap_or(KILLS);
-    println!("seed: CONSOLE_SEED={seed}, kills: {kills}");
+    let seed = number_of("FOLLOWING_SEED").unwrap_or_else(|| RandomState::new().hash_one(1) | 1);
+    let kills = number_of("FOLLOWING_KILLS").unwrap_or(KILLS);
+    println!("seed: FOLLOWING_SEED={seed}, kills: {kills}");
     let folder = tempfile::tempdir().unwrap();
     let (logs, state) = (folder.path().join("logs"), folder.path().join("state"));
     std::fs::create_dir_all(logs.join("from-a1b2")).unwrap();
@@ -166,9 +166,9 @@ fn killed_at_any_moment_it_keeps_every_record_once() {
         }
         kill(child);
     }
-    let output = console(&logs, &state).arg("--once").stdout(Stdio::piped()).output().unwrap();
+    let output = console(&logs, &state).arg("--once").stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success());
+    assert!(output.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
     let (kept, expected) = (kept(&state), generator.expected);
     let wrong: Vec<_> = expected.iter().filter(|(path, count)| kept.get(*path) != Some(*count)).collect();
     assert!(wrong.is_empty(), "seed {seed}: {} of {} are wrong, {:?} …", wrong.len(), expected.len(), wrong.first());
