@@ -155,7 +155,7 @@ fn killed_at_any_moment_it_keeps_every_record_once() {
     let mut generator = Generator { logs: logs.clone(), random, number: 0, expected, rotated: Vec::new() };
     for _ in 0..kills {
         let child = console(&logs, &state).spawn().unwrap();
-        let end = Instant::now() + Duration::from_millis(generator.random.below(150));
+        let end = Instant::now() + Duration::from_millis(generator.random.below(1200));
         let mut deeds = 0;
         while Instant::now() < end {
             if deeds < 20 {
@@ -165,6 +165,9 @@ fn killed_at_any_moment_it_keeps_every_record_once() {
             std::thread::yield_now();
         }
         kill(child);
+    }
+    if state.join("console.db").exists() {
+        println!("kept before the last kill: {} paths", kept(&state).len());
     }
     let output = console(&logs, &state).arg("--once").stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
