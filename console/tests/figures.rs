@@ -43,7 +43,7 @@ fn activity(number: u64) -> Activity {
         (random >> 24) % 200,
         random % 400_000
     );
-    let failed = (random >> 32) % 20 == 0;
+    let failed = (random >> 32).is_multiple_of(20);
     let outcome = Some(if failed { Outcome::Aborted } else { Outcome::Complete });
     let error = failed.then(|| format!("quota exceeded: {} GiB of 10 GiB used", random % 10));
     let size_bytes = Some(random % (1 << (random % 24)));

@@ -9,8 +9,9 @@ const FILE_LINES_MAX: usize = 400;
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
     let mut found = Vec::new();
-    let mut folders: Vec<_> =
-        ["pair", "sftpd", "filesync", "web", "stresstest", "console"].map(|program| root.join(program).join("src")).into();
+    let mut folders: Vec<_> = ["pair", "sftpd", "filesync", "web", "stresstest", "console"]
+        .map(|program| root.join(program).join("src"))
+        .into();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             match entry.file_type().unwrap().is_dir() {

@@ -87,7 +87,7 @@ impl Text {
     /// What it shows of itself.
     pub fn sight(&self) -> io::Result<Sight> {
         let mut head = Vec::new();
-        let read = self.from_the_beginning()?.take(TAIL_BYTES as u64).read_to_end(&mut head);
+        let read = self.whole_again()?.take(TAIL_BYTES as u64).read_to_end(&mut head);
         match read {
             // As far as it goes: a file that is still being packed ends too early.
             Err(error) if !is_damage(&error) => return Err(error),
@@ -122,7 +122,7 @@ impl Text {
         if !self.is_packed() {
             return Ok(Box::new(At { file: self.file.clone(), offset: start }));
         }
-        let mut reader = self.from_the_beginning()?;
+        let mut reader = self.whole_again()?;
         let skipped = io::copy(&mut reader.by_ref().take(start), &mut io::sink())?;
         if skipped < start {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -130,7 +130,7 @@ impl Text {
         Ok(reader)
     }
 
-    fn from_the_beginning(&self) -> io::Result<Box<dyn Read + Send>> {
+    fn whole_again(&self) -> io::Result<Box<dyn Read + Send>> {
         let bytes = BufReader::with_capacity(READ_BYTES, At { file: self.file.clone(), offset: 0 });
         Ok(match self.packing {
             Packing::Plain => Box::new(bytes),

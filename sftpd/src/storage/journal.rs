@@ -162,6 +162,9 @@ impl Journal {
         rows: impl IntoIterator<Item = &'a RowChange>,
     ) -> rusqlite::Result<()> {
         self.step("journal")?;
+        if !outcomes.is_empty() {
+            self.step("outcome")?;
+        }
         let mut rows = rows.into_iter().peekable();
         self.synchronous(self.is_durable)?;
         let is_owed_a_flush = std::mem::replace(&mut self.is_owed_a_flush, true);
