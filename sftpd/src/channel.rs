@@ -27,15 +27,13 @@ use crate::socket::Clock;
 use crate::transfer::Transfer;
 
 mod answers;
+mod handed;
 
 use answers::Answering;
+use handed::Unwritten;
 
 /// Answers are handed on when they have grown to this size, in bytes: one READ of the largest size is never copied to make room for the next.
 const BURST_BYTES: usize = 128 * 1024;
-
-/// So many bytes of answers are handed to russh before it must have written something, in pieces of that size: it keeps
-/// the room for all that waited at once as long as the connection lives.
-const HANDED_BYTES_MAX: usize = 64 * 1024;
 
 /// How long requests are served before others have their turn.
 const BURST_TIME: Duration = Duration::from_millis(10);
@@ -107,24 +105,6 @@ pub struct Channel {
     is_over: AtomicBool,
 }
 
-/// Answers on their way through russh's queue. russh drops them when it has put them in line behind all that came before.
-struct Queued {
-    answers: Bytes,
-    in_queue: Arc<AtomicUsize>,
-}
-
-impl AsRef<[u8]> for Queued {
-    fn as_ref(&self) -> &[u8] {
-        &self.answers
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.in_queue.fetch_sub(1, Ordering::Release);
-    }
-}
-
 /// What serving a burst has led to.
 enum Burst {
     /// All whole requests are served.
@@ -135,12 +115,6 @@ enum Burst {
     Wait,
     /// There is more, and others have their turn first.
     Again,
-}
-
-/// What a drainer has handed to russh since that has written something.
-struct Handed {
-    bytes: usize,
-    writes: u64,
 }
 
 impl Channel {
@@ -180,7 +154,7 @@ impl Channel {
         } else {
             let mut out = BytesMut::new();
             let burst = self.serve_burst(&mut out)?;
-            if !out.is_empty() && session.data(self.id, out.freeze()).is_err() {
+            if !out.is_empty() && session.data(self.id, self.handed(out.freeze(), None)).is_err() {
                 return Ok(());
             }
             // What is answered here stays in memory until all of it is: after one burst the drainer goes on.
@@ -270,14 +244,14 @@ impl Channel {
 
     /// Serves what waits, no faster than the client takes the answers, until nothing waits any more.
     async fn drain(self: &Arc<Self>) -> Result<(), Broken> {
-        let (mut turn, mut handed) = (None, Handed { bytes: 0, writes: self.clock.writes() });
+        let (mut turn, mut handed) = (None, Unwritten::since(self.clock.writes()));
         while !self.is_over.load(Ordering::Relaxed) {
             // Asked for before serving: a change that ends in between is not missed.
             let changed = self.changed.notified();
             let mut out = BytesMut::new();
-            let burst = self.serve_burst(&mut out);
+            let served = self.serve_burst(&mut out);
             self.daemon.volume.begin_changes();
-            let burst = burst?;
+            let burst = served?;
             drop(turn.take());
             if matches!(burst, Burst::Empty) && out.is_empty() && self.stop_draining()? {
                 break;
@@ -292,34 +266,6 @@ impl Channel {
             }
         }
         Ok(())
-    }
-
-    /// Hands answers to russh, no more at once than it shall keep room for.
-    async fn hand_over(&self, mut answers: Bytes, handed: &mut Handed) -> Result<(), Bytes> {
-        while !answers.is_empty() {
-            while handed.bytes >= HANDED_BYTES_MAX {
-                // Asked for before looking: neither is missed.
-                let (written, over) = (self.clock.next_write(), self.changed.notified());
-                let writes = self.clock.writes();
-                if self.is_over.load(Ordering::Acquire) {
-                    return Ok(());
-                }
-                if writes == handed.writes {
-                    tokio::select! { () = written => {} () = over => {} }
-                } else {
-                    *handed = Handed { bytes: 0, writes };
-                }
-            }
-            let piece = answers.split_to(answers.len().min(HANDED_BYTES_MAX));
-            handed.bytes += piece.len();
-            self.session.data(self.id, self.queued(piece)).await?;
-        }
-        Ok(())
-    }
-
-    fn queued(&self, answers: Bytes) -> Bytes {
-        self.in_queue.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(Queued { answers, in_queue: self.in_queue.clone() })
     }
 
     /// The drainer ends, unless something has come in since it looked.

@@ -14,6 +14,7 @@ use pair::extension::Hello;
 use pair::keys::{are_derived, stored_host_keys};
 use pair::node::{Node, Phase, Role};
 use pair::peer::Identity as PairIdentity;
+use pair::wire::DATA_BYTES_MAX;
 use russh::keys::{PrivateKey, PublicKey};
 use tokio::sync::{Semaphore, watch};
 
@@ -30,7 +31,9 @@ use crate::metrics::Metrics;
 use crate::overheard::Overheard;
 use crate::pace::Paces;
 use crate::peers::{Peers, addresses};
+use crate::requests::content::DATA_HEADER_BYTES;
 use crate::role::Roles;
+use crate::rooms::Rooms;
 use crate::sftp::Identity;
 use crate::standbys::Standbys;
 use crate::storage::Volume;
@@ -71,6 +74,8 @@ pub struct Daemon {
     pub passwords: Checker,
     /// Turns at work that takes long: a few at once for each core, because some wait for the disk.
     pub turns: Arc<Semaphore>,
+    /// Room for READs of full size.
+    pub rooms: Rooms,
     /// Whether requests have to wait for the disk.
     pub waits: Waits,
     accounts: watch::Sender<Arc<Accounts>>,
@@ -128,6 +133,7 @@ impl Daemon {
             metrics,
             passwords: Checker::new(cores)?,
             turns: Arc::new(Semaphore::new(4 * cores)),
+            rooms: Rooms::new(DATA_HEADER_BYTES + DATA_BYTES_MAX),
             waits: Waits::default(),
             accounts: watch::channel(Arc::new(accounts)).0,
             sessions: Mutex::default(),

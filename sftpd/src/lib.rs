@@ -40,6 +40,7 @@ mod fault;
 mod handles;
 mod modes;
 mod requests;
+mod rooms;
 mod sftp;
 mod transfer;
 mod waits;

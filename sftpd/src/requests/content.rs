@@ -17,7 +17,7 @@ use crate::storage::{Attributes, FileKind, NotWritten, Opening, Place, StorageEr
 use crate::transfer::{Direction, Transfer};
 
 /// Room in a DATA reply before the data: length, type, request number, data length.
-const DATA_HEADER_BYTES: usize = 4 + 1 + 4 + 4;
+pub const DATA_HEADER_BYTES: usize = 4 + 1 + 4 + 4;
 
 /// SSH_FXP_OPEN.
 pub fn open(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
@@ -216,11 +216,13 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     let offset = request.fields.u64()?;
     let length = (request.fields.u32()? as usize).min(DATA_BYTES_MAX);
     let source = sftp.source(handle)?;
-    let mut answer = Vec::with_capacity(DATA_HEADER_BYTES + length);
+    let is_full = length == DATA_BYTES_MAX;
+    let mut answer = if is_full { sftp.daemon.rooms.take() } else { Vec::with_capacity(DATA_HEADER_BYTES + length) };
     answer.resize(DATA_HEADER_BYTES, 0);
     let count = match source.read_onto(&mut answer, offset) {
         Ok(count) if count > 0 || length == 0 => count.min(length),
         other => {
+            sftp.daemon.rooms.give_back(answer);
             // Who asks for what comes behind the end has had all of it.
             sftp.handles.moved(Direction::Down, handle, 0, 0);
             return other.map_or_else(|error| Err(error.into()), |_| Err(Fault::end().into()));
@@ -229,7 +231,13 @@ pub fn read(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Reply, Stop> {
     // Where there was more room than was asked for.
     answer.truncate(DATA_HEADER_BYTES + count);
     put_data_header(&mut answer, request.id, count);
-    put_answer(request.out, answer);
+    // A large answer that is the first goes as it is. One that is small in its room would keep that.
+    if request.out.is_empty() && answer.len() >= answer.capacity() / 2 {
+        *request.out = BytesMut::from(Bytes::from(answer));
+    } else {
+        request.out.extend_from_slice(&answer);
+        sftp.daemon.rooms.give_back(answer);
+    }
     sftp.handles.moved(Direction::Down, handle, offset, count as u64);
     sftp.daemon.metrics.sent(count as u64);
     Ok(Reply::Written)
@@ -244,15 +252,6 @@ fn put_data_header(answer: &mut [u8], id: u32, count: usize) {
     fields.put_u32(count as u32);
     if let Some(space) = answer.get_mut(..DATA_HEADER_BYTES) {
         space.copy_from_slice(&header);
-    }
-}
-
-/// A large answer that is the first goes as it is. One that is small in its room would keep that.
-fn put_answer(out: &mut BytesMut, answer: Vec<u8>) {
-    if out.is_empty() && answer.len() >= answer.capacity() / 2 {
-        *out = BytesMut::from(Bytes::from(answer));
-    } else {
-        out.extend_from_slice(&answer);
     }
 }
 
