@@ -96,6 +96,8 @@ pub struct Channel {
     sftp: Mutex<Sftp>,
     // Held for a few lines. `sftp` before it.
     answering: Mutex<Answering>,
+    /// Whose answers come next: the drainer's, or those of changes. Held until all of them are handed over.
+    line: tokio::sync::Mutex<()>,
     /// Wakes the task that answers.
     has_more: Notify,
     /// Woken whenever a change is over.
@@ -129,6 +131,7 @@ impl Channel {
             inbox: Mutex::default(),
             sftp: Mutex::new(sftp),
             answering: Mutex::default(),
+            line: tokio::sync::Mutex::default(),
             has_more: Notify::new(),
             changed: Notify::new(),
             in_queue: Arc::default(),

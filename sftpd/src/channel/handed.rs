@@ -50,8 +50,10 @@ impl Unwritten {
 }
 
 impl Channel {
-    /// Hands answers to russh, no more at once than it shall keep room for.
+    /// Hands answers to russh, no more at once than it shall keep room for. Nobody else's come between two pieces, which may be parts
+    /// of one answer.
     pub(super) async fn hand_over(&self, mut answers: Bytes, handed: &mut Unwritten) -> Result<(), Bytes> {
+        let _line = self.line.lock().await;
         while !answers.is_empty() {
             while handed.bytes >= HANDED_BYTES_MAX {
                 // Asked for before looking: neither is missed.
@@ -74,6 +76,13 @@ impl Channel {
         Ok(())
     }
 
+    /// Hands over answers of changes that are done.
+    pub(super) async fn hand_over_between(&self, answers: Bytes) -> Result<(), Bytes> {
+        let _line = self.line.lock().await;
+        self.session.data(self.id, answers).await
+    }
+
+    /// Answers as they are handed over.
     pub(super) fn handed(&self, answers: Bytes, in_queue: Option<Arc<AtomicUsize>>) -> Bytes {
         if in_queue.is_none() && answers.len() < BURST_BYTES {
             return answers;
