@@ -422,7 +422,7 @@ async fn a_channel_that_nobody_reads_holds_up_its_own_connection_only_and_nothin
     let handle = unread.open(b"file", flag::READ, None).handle();
     let sent = metric(&machine, "sftpd_sent_bytes_total");
     unread.send(&close_the_window(&handle));
-    eventually("its window is closed", || metric(&machine, "sftpd_sent_bytes_total") > sent + 3_000_000);
+    eventually("its window is closed", || metric(&machine, "sftpd_sent_bytes_total") > sent + 2_000_000);
     let neighbour = over_openssh(second).await;
     assert_eq!(metric(&machine, "sftpd_sessions"), 1, "one connection");
     let work = async {
