@@ -59,17 +59,8 @@ fn activity(number: u64) -> Activity {
             Activity { sender: "login".into(), client_version: Some(format!("SSH-2.0-client_{}", account % 9)), ..base }
         }
         3 => Activity { sender: "Remove".into(), file_path: Some(path), outcome, error, ..base },
-        4..=12 => Activity {
-            sender: "Upload".into(),
-            file_path: Some(path),
-            outcome,
-            error,
-            size_bytes,
-            file_size: size_bytes,
-            ..base
-        },
-        _ => Activity {
-            sender: "Download".into(),
+        transfer => Activity {
+            sender: if transfer <= 12 { "Upload" } else { "Download" }.into(),
             file_path: Some(path),
             outcome,
             error,

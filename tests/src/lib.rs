@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod acknowledged;
+mod anybody;
 pub mod bench;
 mod client;
 mod clock;
@@ -31,6 +32,7 @@ mod user;
 mod wait;
 
 pub use acknowledged::{Acknowledged, write};
+pub use anybody::Anybody;
 pub use client::{Outcome, Sftp, rclone_remote};
 pub use clock::Clock;
 pub use cut::Cut;

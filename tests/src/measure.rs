@@ -49,6 +49,15 @@ pub fn timed_pass(mirror: &mut Mirror) -> (f64, f64) {
     (seconds, peak_bytes)
 }
 
+/// Those parts of a bench that the arguments name; all where there are none. A name that is none of them ends the program.
+pub fn wanted<T>(parts: impl IntoIterator<Item = T>, name: impl Fn(&T) -> &str) -> Vec<T> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let parts: Vec<T> = parts.into_iter().collect();
+    let unknown = words.iter().find(|word| !parts.iter().any(|part| name(part) == *word));
+    assert!(unknown.is_none(), "no part is called {unknown:?}");
+    parts.into_iter().filter(|part| words.is_empty() || words.iter().any(|word| word == name(part))).collect()
+}
+
 /// The middle value.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

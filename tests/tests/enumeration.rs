@@ -8,26 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use russh::client::{AuthResult, Handle, Handler};
-use tests::{Machine, SEED, USER};
+use russh::client::{AuthResult, Handle};
+use tests::{Anybody, Machine, SEED, USER};
 use tokio::net::{TcpSocket, TcpStream};
-
-/// A client that takes any host key.
-struct Anybody;
-
-impl Handler for Anybody {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &russh::keys::PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(true)
-    }
-}
 
 async fn greeted(machine: SocketAddr, from: &str) -> Result<Handle<Anybody>, russh::Error> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(from.parse().unwrap(), 0))?;
     let stream: TcpStream = socket.connect(machine).await?;
-    russh::client::connect_stream(Arc::new(russh::client::Config::default()), stream, Anybody).await
+    russh::client::connect_stream(Arc::new(russh::client::Config::default()), stream, Anybody::default()).await
 }
 
 /// How long each refusal of a name took, in seconds. A connection is used for a few of them: only the answer is timed.

@@ -20,17 +20,17 @@
 use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use futures::future::{Either, join_all, select};
 use pair::client::{Client, Login, PrivateKey};
 use pair::wire::{Code, PACKET_BYTES_MAX, kind, open_flag as flag, put_bytes, put_packet};
-use russh::client::{Config, Handle, Handler};
+use russh::client::{Config, Handle};
 use tests::raw::{Answer, parse};
 use tests::step::NEW;
-use tests::{Machine, OpenSsh, Raw, Sftp, USER, eventually, has_program, make_key, run};
+use tests::{Anybody, Machine, OpenSsh, Raw, Sftp, USER, eventually, has_program, make_key, run};
 use tokio::time::timeout;
 
 /// How long a transfer may take. Who is stuck is stuck for ever.
@@ -75,28 +75,6 @@ fn metric(machine: &Machine, name: &str) -> u64 {
     let page = machine.page("/metrics").1;
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or_else(|| panic!("no {name} in {page}"))
-}
-
-/// A client of russh that takes any host key and counts how often keys were exchanged.
-#[derive(Clone, Default)]
-struct Anybody(Arc<AtomicUsize>);
-
-impl Handler for Anybody {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &russh::keys::PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(true)
-    }
-
-    async fn kex_done(
-        &mut self,
-        _: Option<&[u8]>,
-        _: &russh::Names,
-        _: &mut russh::client::Session,
-    ) -> Result<(), russh::Error> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 /// A connection on which nobody has logged in.

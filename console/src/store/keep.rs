@@ -109,14 +109,13 @@ impl Store {
 
     /// Adds a stream that goes on from the midst of another one, whose file it has now.
     pub fn fork(&mut self, from: &Stream, stream: &mut Stream, now_ms: i64) -> anyhow::Result<()> {
-        let fork = || -> rusqlite::Result<i64> {
+        let mut fork = || -> rusqlite::Result<i64> {
             let tx = self.db.transaction()?;
             tx.execute("UPDATE stream SET device = 0, inode = 0 WHERE id = ?", [from.id])?;
             let id = streams::add(&tx, stream, now_ms)?;
             tx.commit()?;
             Ok(id)
         };
-        let mut fork = fork;
         stream.id = fork().with_context(|| format!("cannot write {}", self.path.display()))?;
         Ok(())
     }

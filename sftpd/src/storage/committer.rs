@@ -2,10 +2,9 @@
 //!
 //! A group is whatever has come in while the one before was being committed. Its order: contents and intents durable,
 //! changes applied in the order of their `seq`, folders durable, answers, outcomes (with the next group's intents where
-//! one waits). So an answer of OK survives a power
-//! failure, many small files share their flushes, and after a crash at most one group is undecided. A flush that fails
-//! makes the volume read-only until a person has looked: the kernel may have dropped what it could not write, and asking
-//! again would be told "fine".
+//! one waits). So an answer of OK survives a power failure, many small files share their flushes, and after a crash at
+//! most one group is undecided. A flush that fails makes the volume read-only until a person has looked: the kernel may
+//! have dropped what it could not write, and asking again would be told "fine".
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -47,6 +46,7 @@ const CHORES: Duration = Duration::from_secs(10);
 pub(super) type Answer = oneshot::Sender<Result<()>>;
 
 /// What the thread is asked for.
+#[derive(Debug)]
 pub(super) enum Job {
     /// A change, and whose it is. A change of nobody's is not told to anybody.
     Change(Change, Option<Arc<str>>, Answer),
@@ -69,12 +69,6 @@ pub(super) enum Job {
     /// What is behind it waits until a test lets go, and is one group then.
     #[cfg(test)]
     Hold(Receiver<()>),
-}
-
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Job")
-    }
 }
 
 /// The way to the committer's thread, which ends with [`Job::Stop`] or when the last sender is dropped.

@@ -109,13 +109,8 @@ impl Notes {
 
     /// The notes that have waited long enough.
     pub(super) fn take_due(&self) -> Vec<RowChange> {
-        let mut waiting = self.rows.lock();
-        let due = match waiting.first() {
-            Some((since, _)) if since.elapsed() >= WAIT => {
-                waiting.partition_point(|(since, _)| since.elapsed() >= WAIT)
-            }
-            _ => 0,
-        };
+        let (mut waiting, now) = (self.rows.lock(), Instant::now());
+        let due = waiting.partition_point(|(since, _)| now.saturating_duration_since(*since) >= WAIT);
         waiting.drain(..due).map(|(_, row)| row).collect()
     }
 

@@ -8,7 +8,7 @@ use pair::node::Node;
 use pair::volume::{Marker, PRIVATE_FOLDER};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::change::Change;
 use super::committer::{Committer, Job, Owed, Worker};
@@ -231,7 +231,7 @@ impl Volume {
         }
         let folder = folder.map(|place| place.folder.clone());
         let (in_place, told) = self.writing.begin(file, folder, quota, author)?;
-        Ok((in_place, told.map(|told| async move { told.await.map_err(|_| stopped())? })))
+        Ok((in_place, told.map(when_answered)))
     }
 
     /// Makes a change. Comes back when it is durable. Dropping the future does not undo the change. `author` is whose it
@@ -251,8 +251,7 @@ impl Volume {
         change: Change,
         author: Option<Arc<str>>,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        let answered = self.committer.gather(|answer| Job::Change(change, author, answer));
-        async move { answered.await.map_err(|_| stopped())? }
+        when_answered(self.committer.gather(|answer| Job::Change(change, author, answer)))
     }
 
     /// Begins with the changes that wait for others.
@@ -293,10 +292,9 @@ impl Volume {
 
     fn submit(
         &self,
-        job: impl FnOnce(tokio::sync::oneshot::Sender<Result<()>>) -> Job,
+        job: impl FnOnce(oneshot::Sender<Result<()>>) -> Job,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        let answered = self.committer.submit(job);
-        async move { answered.await.map_err(|_| stopped())? }
+        when_answered(self.committer.submit(job))
     }
 
     /// Ends the run well: what was asked for before is done, nothing is taken any more.
@@ -335,6 +333,11 @@ impl Drop for Volume {
         // The lock must not go before the last change is decided.
         futures::executor::block_on(self.close());
     }
+}
+
+/// The committer's answer.
+async fn when_answered(answered: oneshot::Receiver<Result<()>>) -> Result<()> {
+    answered.await.map_err(|_| stopped())?
 }
 
 /// The committer's thread is gone: whoever waits for its answer hears this.

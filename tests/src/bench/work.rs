@@ -7,6 +7,7 @@ use pair::client::Client;
 use pair::wire::open_flag;
 
 use super::server::Server;
+use crate::Anybody;
 
 /// Files that are under way at once.
 const FILES: usize = 64;
@@ -71,22 +72,12 @@ pub async fn write_whole(client: &Client, path: &str, bytes: u64, content: &[u8]
     client.close(handle).await.expect("it has arrived");
 }
 
-struct TakesAnyHostKey;
-
-impl russh::client::Handler for TakesAnyHostKey {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &russh::keys::PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(true)
-    }
-}
-
 /// Connects, logs in with the key and leaves, so often, by a few at once.
 pub async fn shake_hands(server: &Server, times: usize, at_once: usize) {
     let config = Arc::new(russh::client::Config::default());
     let shake = |_| async {
         let mut handle =
-            russh::client::connect(config.clone(), server.address, TakesAnyHostKey).await.expect("it answers");
+            russh::client::connect(config.clone(), server.address, Anybody::default()).await.expect("it answers");
         let (user, key) = server.login();
         let key = russh::keys::PrivateKeyWithHashAlg::new(key, None);
         let answered = handle.authenticate_publickey(user, key).await.expect("it answers");

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tests::bench::delay::Delay;
 use tests::bench::table::Goal;
-use tests::measure::{content, folder_on_disk, median};
+use tests::measure::{content, folder_on_disk, median, wanted};
 use tests::{Machine, Mirror, OpenSsh, Sftp, has_program, make_key, new_secret, run, within};
 
 const ROUNDS: usize = 3;
@@ -201,14 +201,12 @@ fn run_course(folder: &Path, openssh: &OpenSsh, key: &Path, course: &Course) {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let unknown = wanted.iter().find(|wanted| !COURSES.iter().any(|course| course.word == *wanted));
-    assert!(unknown.is_none(), "no course is called {unknown:?}");
+    let courses = wanted(&COURSES, |course| course.word);
     let folder = folder_on_disk("copying-");
     let key = make_key(folder.path());
     let openssh = OpenSsh::start(folder.path(), &key);
     println!("| tree | program | median s | our speed by theirs |\n|---|---|---|---|");
-    for course in COURSES.iter().filter(|course| wanted.is_empty() || wanted.iter().any(|word| word == course.word)) {
+    for course in courses {
         run_course(folder.path(), &openssh, &key.0, course);
     }
 }

@@ -17,7 +17,7 @@ use pair::client::Client;
 use tests::bench::server::{Key, Server};
 use tests::bench::table::Goal;
 use tests::has_program;
-use tests::measure::folder_on_disk;
+use tests::measure::{folder_on_disk, wanted};
 use tokio::runtime::Runtime;
 
 mod bulk;
@@ -125,14 +125,10 @@ fn main() {
         ("far", far::run),
         ("fair", fair::run),
     ];
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let unknown = wanted.iter().find(|wanted| !parts.iter().any(|(name, _)| name == wanted));
-    assert!(unknown.is_none(), "no part is called {unknown:?}");
+    let parts = wanted(parts, |(name, _)| name);
     let bench = Bench::start();
     tests::bench::table::begin();
-    for (name, run) in parts {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            run(&bench);
-        }
+    for (_, run) in parts {
+        run(&bench);
     }
 }

@@ -13,7 +13,7 @@
 use std::path::Path;
 
 use tests::bench::server::{Key, Server};
-use tests::measure::folder_on_disk;
+use tests::measure::{folder_on_disk, wanted};
 use tokio::runtime::Runtime;
 
 mod folders;
@@ -73,12 +73,7 @@ fn available_bytes() -> u64 {
 fn main() {
     let parts: [Part; 4] =
         [("sessions", sessions::run), ("sizes", sizes::run), ("folders", folders::run), ("trees", trees::run)];
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let unknown = wanted.iter().find(|wanted| !parts.iter().any(|(name, _)| name == wanted));
-    assert!(unknown.is_none(), "no part is called {unknown:?}");
-    for (name, run) in parts {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            run();
-        }
+    for (_, run) in wanted(parts, |(name, _)| name) {
+        run();
     }
 }
