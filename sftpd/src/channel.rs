@@ -3,7 +3,7 @@
 //! Requests are served right where their bytes arrive, inside russh's callback, without a task in between: that is what
 //! makes the server fast. Two things can stand in the way: answers that the client does not take (its window is
 //! closed, or keys are being exchanged), and a request that must wait for a change of its own session. Then a
-//! *drainer* task takes over until nothing waits any more. It sends through russh's bounded queue, which moves only
+//! *drainer*, a chore of the connection's own task, takes over until nothing waits any more. It sends through russh's bounded queue, which moves only
 //! when the client takes data: so the reader of the channel never waits for its writer, and what waits is bounded.
 
 use std::panic::AssertUnwindSafe;
@@ -18,6 +18,8 @@ use russh::ChannelId;
 use russh::server::{Handle, Session};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::chores::Chores;
+use crate::connection::Connection;
 use crate::daemon::Daemon;
 use crate::dispatch::{self, Served};
 use crate::fault::Fault;
@@ -87,6 +89,7 @@ pub struct Channel {
     id: ChannelId,
     session: Handle,
     clock: Arc<Clock>,
+    chores: Arc<Chores>,
     daemon: Arc<Daemon>,
     /// The session's, for whoever must not wait for it.
     pending: Pending,
@@ -121,11 +124,12 @@ enum Burst {
 
 impl Channel {
     /// A channel on which the client has started the subsystem.
-    pub fn new(id: ChannelId, session: Handle, clock: Arc<Clock>, sftp: Sftp) -> Arc<Channel> {
+    pub fn new(id: ChannelId, session: Handle, connection: &Connection, sftp: Sftp) -> Arc<Channel> {
         Arc::new(Channel {
             id,
             session,
-            clock,
+            clock: connection.clock.clone(),
+            chores: connection.chores.clone(),
             daemon: sftp.daemon.clone(),
             pending: sftp.pending.clone(),
             inbox: Mutex::default(),
@@ -233,7 +237,7 @@ impl Channel {
     fn start_draining(self: &Arc<Self>) {
         lock(&self.inbox).is_draining = true;
         let channel = self.clone();
-        tokio::spawn(async move {
+        self.chores.take(async move {
             let reason = match AssertUnwindSafe(channel.drain()).catch_unwind().await {
                 Ok(Ok(())) => return,
                 Ok(Err(broken)) => broken.to_string(),

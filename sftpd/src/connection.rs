@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::Channel;
+use crate::chores::Chores;
 use crate::overheard::{Chosen, Overheard};
 use crate::pace::Slot;
 use crate::sftp::Identity;
@@ -45,6 +46,8 @@ pub struct Connection {
     pub logged_in: Notify,
     /// When it has moved something, and how much.
     pub clock: Arc<Clock>,
+    /// What is done in its own task beside its packets.
+    pub chores: Arc<Chores>,
     /// Where its socket finds how fast it may go.
     pub slot: Arc<Slot>,
     /// Listens to a client that is offered more than the usual, because accounts that may come from there have an exception.
@@ -203,6 +206,7 @@ impl Connections {
             has_tried_nothing: AtomicBool::new(false),
             logged_in: Notify::new(),
             clock: Arc::default(),
+            chores: Arc::default(),
             slot: Arc::default(),
             overheard,
             is_checking: AtomicBool::new(false),

@@ -17,6 +17,7 @@ mod activity;
 mod connection;
 mod doors;
 
+mod chores;
 mod gateway;
 mod guard;
 mod listener;

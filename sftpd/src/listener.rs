@@ -184,6 +184,7 @@ async fn serve(
     let socket = Socket::new(stream, cut.clone().cancelled_owned(), &connection.slot, connection.clock.clone());
     let volume = daemon.volume.clone();
     let socket = socket.overheard_by(connection.overheard.clone()).when_dry(move || volume.begin_changes());
+    let socket = socket.with_chores(connection.chores.clone());
     let greeted = tokio::time::timeout_at(login_deadline, russh::server::run_stream(ssh, socket, session));
     let started = tokio::select! {
         greeted = greeted => greeted,

@@ -285,8 +285,8 @@ impl Handler for SshSession {
         let (open_handles, actor) = (self.open_handles.clone(), self.actor());
         match tokio::task::block_in_place(|| Sftp::new(daemon, identity, number, open_handles, actor)) {
             Ok(sftp) => {
-                self.connection
-                    .start_channel(id, Channel::new(id, session.handle(), self.connection.clock.clone(), sftp));
+                let channel = Channel::new(id, session.handle(), &self.connection, sftp);
+                self.connection.start_channel(id, channel);
                 Ok(session.channel_success(id)?)
             }
             Err(error) => {

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::chores::Chores;
 use crate::overheard::Overheard;
 use crate::pace::{Slot, Turn};
 use crate::proxy;
@@ -94,6 +95,16 @@ pub struct Socket<S> {
     /// Who listens to what the client says first.
     overheard: Option<Arc<Overheard>>,
     when_dry: WhenDry,
+    chores: Doing,
+}
+
+/// What is done in the connection's task, as long as there is one.
+struct Doing(Arc<Chores>);
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// What is done when the input runs dry, when something is written, and at the end.
@@ -124,12 +135,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             clock,
             overheard: None,
             when_dry: WhenDry(Box::new(|| {})),
+            chores: Doing(Arc::default()),
         }
     }
 
     /// Has something done when all that has come in so far has been served.
     pub fn when_dry(self, act: impl Fn() + Send + 'static) -> Socket<S> {
         Socket { when_dry: WhenDry(Box::new(act)), ..self }
+    }
+
+    /// Has chores done whenever more input is looked for.
+    pub fn with_chores(self, chores: Arc<Chores>) -> Socket<S> {
+        Socket { chores: Doing(chores), ..self }
     }
 
     /// Has somebody listen to what the client says first.
@@ -188,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_cut(context)?;
+        self.chores.0.poll(context);
         if self.input.is_empty() {
             match self.poll_fill(context) {
                 Poll::Ready(result) => result?,

@@ -12,7 +12,7 @@ use super::{BURST_BYTES, Channel};
 use crate::daemon::Daemon;
 
 /// So many bytes are handed over before something must have been written, in pieces of that size.
-const HANDED_BYTES_MAX: usize = 64 * 1024;
+const HANDED_BYTES_MAX: usize = 128 * 1024;
 
 /// Answers on their way to russh, perhaps through its queue. It drops them when it has put them in line behind all that came before.
 struct Handed {
