@@ -21,10 +21,11 @@ use crate::remote::{Grade, Remote};
 use crate::source::{Source, entry_of_file, hash_of_file, read_at};
 use crate::stage::Stages;
 use crate::status::Board;
+use crate::store::Record;
 use crate::stream::Claims;
 use crate::throttle::Throttle;
 use crate::trash::Trash;
-use crate::tree::{Entry, Kind, PERMISSIONS, Seen};
+use crate::tree::{Base, Entry, Kind, PERMISSIONS, Seen};
 
 /// Files above this size go their own way: they may take hours, are resumed, and never hold up a small one. In bytes.
 pub const LARGE_BYTES: u64 = 8 * 1024 * 1024;
@@ -206,10 +207,18 @@ impl Courier {
     pub async fn verify_beside(&self, path: &[u8], trash: &Trash, claims: Option<&Arc<Claims>>) -> Result<(), Fault> {
         let opened = self.open(path).await?;
         let length = opened.entry.size;
-        let (ours, theirs) = futures::join!(hash_of(&opened, length), self.remote.digest(path, length));
+        let (ours, theirs, seen) =
+            futures::join!(hash_of(&opened, length), self.remote.digest(path, length), self.remote.look(path));
         let ours = ours?;
         self.still_the_same(path, &opened).await?;
+        let has_all = seen?.is_some_and(|seen| seen == opened.entry.seen());
         match theirs {
+            // Nothing is set that is so already: the time would lose its fractions there, and look new when the machines change places.
+            Ok((hash, count)) if hash == ours && count == length && has_all => {
+                let base = Base { remote: opened.entry.seen(), source: opened.entry };
+                self.ledger.record(Record::Agree(path.to_vec(), base)).await;
+                Ok(())
+            }
             Ok((hash, count)) if hash == ours && count == length => self.set_attributes(path, &opened.entry).await,
             Err(error) if error.is_lost() => Err(error.into()),
             // Different, shorter, or gone since it was listed.

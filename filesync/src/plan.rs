@@ -236,9 +236,10 @@ fn file_step(path: &[u8], entry: &Entry, remote: Option<&Seen>, base: Option<&Ba
             (false, true) => None,
         };
     }
-    // A new ctime alone is a new mode, a rename, or an edit that put the old time back: only the content can tell.
+    // A new ctime alone is a new mode, a rename, or an edit that put the old time back: only the content can tell. Fractions of a second
+    // are lost where the time was set by SFTP, as on a machine that was the standby meanwhile.
     let looks_equal =
-        (entry.kind, entry.size, entry.mtime_ns) == (base.source.kind, base.source.size, base.source.mtime_ns);
+        (entry.kind, entry.size, entry.mtime_s()) == (base.source.kind, base.source.size, base.source.mtime_s());
     Some(if looks_equal { Step::Verify { path } } else { put })
 }
 

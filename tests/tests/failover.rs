@@ -206,6 +206,26 @@ fn a_drill_goes_there_and_back_and_keeps_its_report() {
 }
 
 #[test]
+fn machines_that_change_places_twice_send_nothing_again() {
+    let duo = Duo::start();
+    for number in 0..20 {
+        assert!(put(&duo, 0, &format!("file-{number}"), "content"));
+    }
+    duo.wait_until_equal();
+    for master in [1, 0] {
+        duo.moved(1 - master, &["switchover"]);
+        eventually("the new master's filesync has compared everything", || {
+            duo.mirrors[master].metric("filesync_followed") == 1.0
+        });
+    }
+    for machine in &duo.machines {
+        let replaced =
+            Command::new("find").arg(machine.data().join(".pair")).args(["-path", "*/trash/*", "-type", "f"]).output();
+        assert_eq!(String::from_utf8(replaced.unwrap().stdout).unwrap(), "");
+    }
+}
+
+#[test]
 fn a_switchover_that_cannot_be_done_leaves_everything_as_it_was() {
     let mut duo = Duo::start();
     duo.mirrors[0].kill();

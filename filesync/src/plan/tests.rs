@@ -361,6 +361,18 @@ fn each_change_has_its_steps() {
 }
 
 #[test]
+fn a_file_whose_time_has_lost_its_fractions_is_compared_and_not_sent() {
+    let mut world = World::of(&["a = 7"]);
+    let (base, image) = (world.base(), world.image());
+    let now = world.tick();
+    let entry = world.tree.get_mut(b"a".as_slice()).unwrap();
+    (entry.mtime_ns, entry.ctime_ns) = (entry.mtime_ns.div_euclid(1_000_000_000) * 1_000_000_000, now);
+    assert_ne!(entry.mtime_ns, base[b"a".as_slice()].source.mtime_ns);
+    let step = file_step(b"a", entry, image.get(b"a".as_slice()), base.get(b"a".as_slice()));
+    assert_eq!(step, Some(Step::Verify { path: b"a".to_vec() }));
+}
+
+#[test]
 fn a_renamed_folder_of_many_entries_is_no_removal() {
     let many: Vec<String> = (0..500).map(|number| format!("a/many/{number} = 1")).collect();
     let mut world = World::of(&many.iter().map(String::as_str).collect::<Vec<_>>());
