@@ -137,6 +137,11 @@ impl Server {
         Sftp::new(address, (self.user, "")).with_key(&self.key.pair.0).option(&format!("Ciphers={cipher}"))
     }
 
+    /// The file with the key of who logs in.
+    pub fn key_file(&self) -> &Path {
+        &self.key.pair.0
+    }
+
     /// Our own client, logged in.
     pub async fn connect(&self) -> Client {
         self.connect_by(self.address).await

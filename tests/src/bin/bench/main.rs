@@ -117,6 +117,10 @@ impl Bench {
 }
 
 fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(fair::GUESS) {
+        return fair::guess(&arguments.next().expect("where"));
+    }
     let parts: [Part; 6] = [
         ("bulk", bulk::run),
         ("small", small::run),
