@@ -4,6 +4,7 @@
 //! It only ever reads: `/healthz` (alive), `/readyz` (would do its work now), `/primary` (200 only on a master that may
 //! write), `/metrics` (Prometheus text).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,8 +12,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+
+use crate::exit::usage;
 
 /// How long an answer may take once the program is to end.
 const ANSWER_TIME: std::time::Duration = std::time::Duration::from_secs(1);
@@ -70,11 +74,37 @@ async fn metrics(State(pages): State<Arc<dyn Pages>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], pages.metrics())
 }
 
+/// Where a program that listens on an address is reached on its own machine.
+///
+/// # Errors
+/// Where the setting `listen` is no address.
+pub fn own_address(listen: &str) -> anyhow::Result<SocketAddr> {
+    let mut address: SocketAddr = listen
+        .parse()
+        .map_err(|_| usage(format!("listen: {listen} is no address with a port, such as 127.0.0.1:2224")))?;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Ok(address)
+}
+
 /// Asks a program's `/readyz` over loopback, for the `healthcheck` subcommands. The error is the sentence it answered.
-pub async fn check(address: std::net::SocketAddr) -> anyhow::Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+pub async fn check(address: SocketAddr) -> anyhow::Result<()> {
+    check_over(address, TcpStream::connect(address)).await
+}
+
+/// As [`check`], over a connection that `connect` makes to `address`.
+///
+/// # Errors
+/// The sentence that it answered, or why there was no answer.
+pub async fn check_over<S: AsyncRead + AsyncWrite + Unpin>(
+    address: SocketAddr,
+    connect: impl Future<Output = std::io::Result<S>>,
+) -> anyhow::Result<()> {
     let ask = async {
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        let mut stream = connect.await?;
         stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
         stream.take(64 * 1024).read_to_end(&mut answer).await?;

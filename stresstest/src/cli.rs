@@ -139,9 +139,10 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
         }
         Some(Command::Check) => {
             config.check()?;
+            config.tls()?;
             say("the settings are right")
         }
-        Some(Command::Healthcheck) => pair::health::check(config.health_address()?).await,
+        Some(Command::Healthcheck) => ::web::health::check(config.health_address()?, config.is_https()?).await,
         Some(Command::Run(options)) => {
             find_state(&mut config)?;
             options.run(config, shutdown).await

@@ -1,7 +1,8 @@
 //! The settings of stresstest: one struct, the defaults, and what is wrong with them said in sentences.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pair::config::Interval;
@@ -40,6 +41,10 @@ pub struct Config {
     pub session_timeout: Interval,
     /// Whether a proxy stands before the page that sets X-Forwarded-For and X-Forwarded-Proto.
     pub behind_proxy: bool,
+    /// The file with the certificate by which the page is served over https; empty for http.
+    pub tls_certificate: String,
+    /// The file with its key.
+    pub tls_key: String,
 }
 
 /// What a run may ask for.
@@ -83,6 +88,8 @@ impl Default for Config {
             reports_max: 50,
             session_timeout: Interval(Duration::from_secs(3600)),
             behind_proxy: false,
+            tls_certificate: String::new(),
+            tls_key: String::new(),
         }
     }
 }
@@ -107,22 +114,24 @@ impl Config {
 
     /// Where the running page can be asked whether it answers, on this machine.
     pub fn health_address(&self) -> anyhow::Result<SocketAddr> {
-        let mut address: SocketAddr = self
-            .listen
-            .parse()
-            .map_err(|_| usage(format!("listen: {} is no address with a port, such as 127.0.0.1:2224", self.listen)))?;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        Ok(address)
+        pair::health::own_address(&self.listen)
+    }
+
+    /// Whether the page is served over https.
+    pub fn is_https(&self) -> anyhow::Result<bool> {
+        web::Tls::is_wanted(&self.tls_certificate, &self.tls_key)
+    }
+
+    /// The certificate and its key, where they are set.
+    pub fn tls(&self) -> anyhow::Result<Option<Arc<web::Tls>>> {
+        web::Tls::open(&self.tls_certificate, &self.tls_key)
     }
 
     /// Whether everything is right that can be told without connecting.
     pub fn check(&self) -> anyhow::Result<()> {
         self.targets()?;
         self.standbys()?;
+        self.is_https()?;
         if self.limits.files == 0 || self.limits.clients == 0 {
             return Err(usage("limits: files and clients must be at least 1"));
         }
@@ -174,6 +183,7 @@ mod tests {
     fn targets_that_cannot_be_told_apart_or_are_none_are_refused_by_their_key() {
         let wrong = [
             ("targets: localhost", Config { targets: vec!["localhost".into()], ..Config::default() }),
+            ("tls_certificate is missing", Config { tls_key: "/x".into(), ..Config::default() }),
             (
                 "standbys: b is there twice",
                 Config { standbys: vec!["b=a:1".into(), "b=a:2".into()], ..Config::default() },

@@ -18,12 +18,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     for plain in config.plain_servers() {
         tracing::info!("standbys: {plain} is no machine of the pair: what arrives there is not looked at");
     }
-    let runner = Runner::new(&config, None)?;
+    let (runner, tls) = (Runner::new(&config, None)?, config.tls()?);
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| usage(format!("listen: cannot listen on {}: {error}", config.listen)))?;
-    say(&format!("listening on http://{}/stress/", listener.local_addr()?));
-    let served = web::serve(listener, &config, runner.clone(), shutdown.clone()).await;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    say(&format!("listening on {scheme}://{}/stress/", listener.local_addr()?));
+    let served = web::serve(listener, &config, runner.clone(), tls, shutdown.clone()).await;
     runner.close(CLOSE_MAX).await;
     served
 }

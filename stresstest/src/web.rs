@@ -18,7 +18,7 @@ use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use web::{Asset, Assets, BASE_STYLE, Door, Doorkeeper, Gate, Session, Settings, SftpDoorkeeper};
+use web::{Asset, Assets, BASE_STYLE, Door, Doorkeeper, Gate, Session, Settings, SftpDoorkeeper, Tls, figures};
 
 use crate::config::Config;
 use crate::plan::Target;
@@ -36,7 +36,6 @@ mod comparison;
 mod download;
 
 mod chart;
-mod figures;
 
 /// Where everything lies.
 pub const HOME: &str = "/stress/";
@@ -71,11 +70,12 @@ pub async fn serve(
     listener: TcpListener,
     config: &Config,
     runner: Runner,
+    tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let doorkeeper = doorkeeper(config, &runner)?;
     let routes = router(config, runner, Box::new(doorkeeper), shutdown.clone())?;
-    web::serve(listener, routes, shutdown).await;
+    web::serve(listener, routes, tls, shutdown).await;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -19,22 +19,24 @@ pub struct Asset {
     pub media_type: &'static str,
     /// What it says.
     pub text: &'static str,
+    /// The same, packed with gzip, where that is worth it.
+    pub packed: Option<&'static [u8]>,
 }
 
 impl Asset {
     /// A style.
     pub const fn style(name: &'static str, text: &'static str) -> Asset {
-        Asset { name, media_type: "text/css; charset=utf-8", text }
+        Asset { name, media_type: "text/css; charset=utf-8", text, packed: None }
     }
 
     /// A script.
     pub const fn script(name: &'static str, text: &'static str) -> Asset {
-        Asset { name, media_type: "text/javascript; charset=utf-8", text }
+        Asset { name, media_type: "text/javascript; charset=utf-8", text, packed: None }
     }
 
     /// A drawing.
     pub const fn drawing(name: &'static str, text: &'static str) -> Asset {
-        Asset { name, media_type: "image/svg+xml", text }
+        Asset { name, media_type: "image/svg+xml", text, packed: None }
     }
 }
 
@@ -61,7 +63,7 @@ impl Assets {
     /// Serves them.
     pub fn routes(&self) -> Router {
         let assets = self.clone();
-        let serve = move |Path(name): Path<String>| async move { assets.answer(&name) };
+        let serve = move |Path(name): Path<String>, headers: HeaderMap| async move { assets.answer(&name, &headers) };
         Router::new().route(&format!("{}{{name}}", self.folder), get(serve))
     }
 
@@ -69,10 +71,21 @@ impl Assets {
         self.listed.iter().find(|asset| asset.name == name)
     }
 
-    fn answer(&self, name: &str) -> Response {
+    fn answer(&self, name: &str, asked: &HeaderMap) -> Response {
         let Some(asset) = self.find(name) else { return StatusCode::NOT_FOUND.into_response() };
         let headers =
             [(header::CONTENT_TYPE, asset.media_type), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
-        (headers, asset.text).into_response()
+        match asset.packed {
+            Some(packed) if takes_gzip(asked) => {
+                (headers, [(header::CONTENT_ENCODING, "gzip")], packed).into_response()
+            }
+            _ => (headers, asset.text).into_response(),
+        }
     }
+}
+
+/// Whether a browser takes packed answers. All do; only programs do not.
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    let named = asked.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    named.split(',').any(|coding| coding.trim() == "gzip")
 }

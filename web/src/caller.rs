@@ -1,12 +1,16 @@
 //! Where a request comes from: the browser's address, and whether it spoke https.
 //!
-//! We speak http only. Where the settings say that a proxy stands before us, its word counts (`X-Forwarded-For`, of which the last is
-//! what the proxy itself saw, and `X-Forwarded-Proto`); else these headers count for nothing, since anybody can send them.
+//! Where the settings say that a proxy stands before us, its word counts (`X-Forwarded-For`, of which the last is what the proxy itself
+//! saw, and `X-Forwarded-Proto`); else these headers count for nothing, since anybody can send them, and the connection alone tells.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, header};
+
+/// In a request's extensions where its connection speaks TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OverTls;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +23,21 @@ pub struct Caller {
 
 impl Caller {
     /// Who sent a request with these headers over this connection.
-    pub fn of(headers: &HeaderMap, connection: Option<&ConnectInfo<SocketAddr>>, behind_proxy: bool) -> Caller {
+    pub fn of(
+        headers: &HeaderMap,
+        connection: Option<&ConnectInfo<SocketAddr>>,
+        over_tls: bool,
+        behind_proxy: bool,
+    ) -> Caller {
         // Tests have no connection.
         let peer = connection.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |connection| connection.0.ip());
         if !behind_proxy {
-            return Caller { address: peer, https: false };
+            return Caller { address: peer, https: over_tls };
         }
         let said = last_of(headers, "x-forwarded-for").and_then(|text| text.parse().ok());
-        let https = last_of(headers, "x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let scheme = last_of(headers, "x-forwarded-proto");
+        // Between a proxy and us there may be TLS although the browser speaks http.
+        let https = scheme.map_or(over_tls, |scheme| scheme.eq_ignore_ascii_case("https"));
         Caller { address: said.unwrap_or(peer), https }
     }
 }
@@ -67,12 +78,22 @@ mod tests {
     #[test]
     fn a_proxys_word_counts_only_where_there_is_one() {
         let said = headers(&[("x-forwarded-for", "203.0.113.5, 198.51.100.7"), ("x-forwarded-proto", "https")]);
-        let direct = Caller::of(&said, Some(&peer()), false);
+        let direct = Caller::of(&said, Some(&peer()), false, false);
         assert_eq!(direct, Caller { address: "192.0.2.9".parse().unwrap(), https: false });
-        let proxied = Caller::of(&said, Some(&peer()), true);
+        let proxied = Caller::of(&said, Some(&peer()), false, true);
         assert_eq!(proxied, Caller { address: "198.51.100.7".parse().unwrap(), https: true });
-        let silent = Caller::of(&headers(&[]), Some(&peer()), true);
+        let silent = Caller::of(&headers(&[]), Some(&peer()), false, true);
         assert_eq!(silent, direct);
+    }
+
+    #[test]
+    fn https_is_what_the_connection_speaks_unless_a_proxy_says_what_the_browser_does() {
+        let plain = headers(&[("x-forwarded-proto", "http")]);
+        for (said, behind_proxy, https) in
+            [(&plain, false, true), (&headers(&[]), false, true), (&headers(&[]), true, true), (&plain, true, false)]
+        {
+            assert_eq!(Caller::of(said, Some(&peer()), true, behind_proxy).https, https, "{said:?} {behind_proxy}");
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::asset::Assets;
 use crate::attempts::Attempts;
-use crate::caller::{Caller, is_from_here};
-use crate::doorkeeper::Doorkeeper;
+use crate::caller::{Caller, OverTls, is_from_here};
+use crate::doorkeeper::{Doorkeeper, Password, Refusal};
 use crate::headers;
 use crate::login;
 use crate::sessions::{Session, Sessions};
@@ -112,6 +112,33 @@ impl Door {
         })
     }
 
+    /// Asks for the password of who is logged in once more, before something is done that cannot be taken back.
+    ///
+    /// # Errors
+    /// Where it is wrong, or nobody can tell: the sentence for the person.
+    pub async fn confirm(&self, caller: &Caller, session: &Session, password: &Password) -> Result<(), String> {
+        if password.is_empty() {
+            return Err("Enter your password: this is done only with it.".to_owned());
+        }
+        self.count_try(caller)?;
+        // It is never closed.
+        let _place = self.checks.acquire().await.map_err(|_| "The program is about to end.".to_owned())?;
+        let admission = self.doorkeeper.admit(&session.account, password).await.map_err(|refusal| {
+            tracing::warn!(account = session.account, address = %caller.address, ?refusal, "a password was refused");
+            match refusal {
+                Refusal::Wrong => "The password is wrong: nothing was done.".to_owned(),
+                Refusal::NoAdmin => "This account is no administrator any more: nothing was done.".to_owned(),
+                Refusal::Unknown(sentence) => {
+                    format!("The password could not be looked at: nothing was done. {sentence}")
+                }
+            }
+        })?;
+        match admission.account == session.account {
+            true => Ok(()),
+            false => Err("The password is another account's: nothing was done.".to_owned()),
+        }
+    }
+
     /// Whether a session still holds; for answers that last.
     pub fn is_open(&self, session: &Session) -> bool {
         self.sessions.is_open(session)
@@ -171,7 +198,8 @@ pub(crate) fn field(form: &[u8], name: &str) -> Option<String> {
 
 async fn introduce(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let caller = Caller::of(request.headers(), connection, door.settings.behind_proxy);
+    let over_tls = request.extensions().get::<OverTls>().is_some();
+    let caller = Caller::of(request.headers(), connection, over_tls, door.settings.behind_proxy);
     request.extensions_mut().insert(caller);
     next.run(request).await
 }

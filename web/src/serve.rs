@@ -1,10 +1,12 @@
-//! Serves a program's pages over http.
+//! Serves a program's pages over http, or over https where it has a certificate.
 //!
 //! Always holds: a request whose headers do not come ends its connection, and there are never more connections than
-//! [`CONNECTIONS_MAX`], nor from one address more than its share: who sends half a request and nothing more keeps nobody out.
+//! [`CONNECTIONS_MAX`], nor from one address more than its share: who sends half a request, or half a
+//! handshake, and nothing more keeps nobody out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -12,9 +14,13 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::caller::OverTls;
+use crate::tls::Tls;
 
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -28,7 +34,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`, and then for a moment to those who wait for an answer.
-pub async fn serve(listener: TcpListener, pages: Router, shutdown: CancellationToken) {
+pub async fn serve(listener: TcpListener, pages: Router, tls: Option<Arc<Tls>>, shutdown: CancellationToken) {
     let (mut connections, mut from): (JoinSet<IpAddr>, HashMap<IpAddr, usize>) = Default::default();
     loop {
         tokio::select! {
@@ -42,9 +48,9 @@ pub async fn serve(listener: TcpListener, pages: Router, shutdown: CancellationT
                         continue;
                     }
                     *of_there += 1;
-                    let (pages, shutdown) = (pages.clone(), shutdown.clone());
+                    let (pages, tls, shutdown) = (pages.clone(), tls.clone(), shutdown.clone());
                     connections.spawn(async move {
-                        answer(stream, peer, pages, shutdown).await;
+                        attend(stream, peer, pages, tls, shutdown).await;
                         peer.ip()
                     });
                 }
@@ -73,7 +79,29 @@ fn leave(from: &mut HashMap<IpAddr, usize>, address: Option<IpAddr>) {
     }
 }
 
-async fn answer(stream: TcpStream, peer: SocketAddr, pages: Router, shutdown: CancellationToken) {
+async fn attend(
+    stream: TcpStream,
+    peer: SocketAddr,
+    pages: Router,
+    tls: Option<Arc<Tls>>,
+    shutdown: CancellationToken,
+) {
+    let Some(tls) = tls else { return answer(stream, peer, pages, shutdown).await };
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream) => accepted,
+        () = shutdown.cancelled() => return,
+    };
+    match accepted {
+        Ok(Some(stream)) => answer(stream, peer, pages.layer(Extension(OverTls)), shutdown).await,
+        Ok(None) => tracing::debug!(%peer, "somebody spoke http where https is spoken"),
+        Err(error) => tracing::debug!(%peer, %error, "a handshake failed"),
+    }
+}
+
+async fn answer<S>(stream: S, peer: SocketAddr, pages: Router, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(pages.layer(Extension(ConnectInfo(peer))));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIME);
@@ -101,7 +129,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let show = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| format!("hello {}", peer.ip());
-        tokio::spawn(serve(listener, Router::new().route("/", get(show)), shutdown.clone()));
+        tokio::spawn(serve(listener, Router::new().route("/", get(show)), None, shutdown.clone()));
         (address, shutdown)
     }
 
@@ -140,7 +168,7 @@ mod tests {
     async fn it_ends_although_somebody_sends_half_a_request() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let serving = tokio::spawn(serve(listener, Router::new(), shutdown.clone()));
+        let serving = tokio::spawn(serve(listener, Router::new(), None, shutdown.clone()));
         let mut half = TcpStream::connect(address).await.unwrap();
         half.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
         shutdown.cancel();
