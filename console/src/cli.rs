@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::service;
 
-/// Shows who moved what, from the logs of a pair.
+/// Shows whether a pair is safe, and who moved what.
 #[derive(Debug, Parser)]
 #[command(name = "console", version)]
 pub struct Arguments {
@@ -18,9 +18,15 @@ pub struct Arguments {
     /// Folders with logs: /logs,...
     #[arg(long, global = true)]
     logs: Option<String>,
-    /// Where console.db lies
+    /// This machine's own state
     #[arg(long, global = true)]
     state: Option<String>,
+    /// Where the pages are served
+    #[arg(long, global = true)]
+    listen: Option<String>,
+    /// The pair's sftpd, by which logins are checked: [name=]host:port,...
+    #[arg(long, global = true)]
+    nodes: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -35,14 +41,17 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Ask the running console whether it answers; exit 1 with the reason where not
+    Healthcheck,
 }
 
-/// Does what the command line says. Without a subcommand the logs are followed until `shutdown`.
+/// Does what the command line says. Without a subcommand the pages are served until `shutdown`.
 pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::Result<()> {
     let config = arguments.config()?;
     config.check()?;
     match arguments.command {
         Some(Command::Check) => {
+            config.tls()?;
             say("the settings are right");
             Ok(())
         }
@@ -55,9 +64,14 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
             ));
             Ok(())
         }
-        None | Some(Command::Ingest { once: false }) => {
+        Some(Command::Ingest { once: false }) => {
             pair::logging::init()?;
             say(&format!("following {}", config.logs.join(", ")));
+            service::follow(config, shutdown).await
+        }
+        Some(Command::Healthcheck) => ::web::health::check(config.health_address()?, config.is_https()?).await,
+        None => {
+            pair::logging::init()?;
             service::run(config, shutdown).await
         }
     }
@@ -65,7 +79,7 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
 
 impl Arguments {
     fn config(&self) -> anyhow::Result<Config> {
-        let given = [("logs", &self.logs), ("state", &self.state)];
+        let given = [("logs", &self.logs), ("state", &self.state), ("listen", &self.listen), ("nodes", &self.nodes)];
         let flags: Vec<(&str, String)> =
             given.into_iter().filter_map(|(key, value)| value.clone().map(|value| (key, value))).collect();
         pair::config::load("console", self.config.as_deref(), &flags)

@@ -10,6 +10,12 @@ pub mod cli;
 pub mod config;
 mod service;
 
+mod doorkeeper;
+pub mod web;
+
+pub mod safety;
+pub mod situation;
+
 pub mod follow;
 
 mod cause;
@@ -21,6 +27,8 @@ pub mod calendar;
 pub mod store;
 
 pub mod questions;
+
+pub mod expected;
 
 pub use config::Config;
 pub use service::run;

@@ -1,11 +1,17 @@
-//! The running console: it follows the logs until it is told to end.
+//! The running console: it follows the logs, asks how the pair is, and serves its pages until it is told to end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pair::exit::usage;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::doorkeeper::doorkeeper;
 use crate::follow::{Follower, Look, Watch};
+use crate::questions::Readers;
+use crate::{situation, web};
 
 /// How long a burst of events is let pass before the folders are looked at.
 const QUIET: Duration = Duration::from_millis(100);
@@ -14,13 +20,41 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How often old records are let go.
 const LETTING_GO: Duration = Duration::from_secs(600);
 
-/// Follows the logs until `shutdown`.
+/// Follows the logs and serves the pages until `shutdown`.
+///
+/// # Errors
+/// Where the settings are wrong, or another console has this state open.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut follower = blocking({
-        let config = config.clone();
-        move || Follower::new(&config)
-    })
-    .await??;
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .map_err(|error| usage(format!("listen: cannot listen on {}: {error}", config.listen)))?;
+    let (doorkeeper, tls) = (doorkeeper(&config)?, config.tls()?);
+    // It makes the store, which the readers need.
+    let follower = open(&config).await?;
+    let readers = Arc::new(Readers::new(config.state.clone(), config.zone()?));
+    let situation = situation::watch(&config, shutdown.clone());
+    let pages = web::router(&config, readers, situation, Box::new(doorkeeper), shutdown.clone())?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    say(&format!("listening on {scheme}://{}/console/", listener.local_addr()?));
+    let serving = async {
+        ::web::serve(listener, pages, tls, shutdown.clone()).await;
+        anyhow::Ok(())
+    };
+    tokio::try_join!(serving, keep_up(config, follower, shutdown.clone())).map(drop)
+}
+
+/// Follows the logs until `shutdown`, and shows nothing.
+pub async fn follow(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let follower = open(&config).await?;
+    keep_up(config, follower, shutdown).await
+}
+
+async fn open(config: &Config) -> anyhow::Result<Follower> {
+    let config = config.clone();
+    blocking(move || Follower::new(&config)).await?
+}
+
+async fn keep_up(config: Config, mut follower: Follower, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut watch = Watch::new();
     let (mut failed, mut next_letting_go) = (None, Instant::now());
     while !shutdown.is_cancelled() {
@@ -89,4 +123,9 @@ async fn one_round(
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| anyhow::anyhow!("a bug ended the work: {error}"))
+}
+
+#[allow(clippy::print_stdout, reason = "addresses go to standard output, whatever the log's level")]
+fn say(line: &str) {
+    println!("console: {line}");
 }

@@ -8,6 +8,7 @@ mod figures;
 mod keep;
 mod problems;
 mod retention;
+pub mod samples;
 mod streams;
 mod words;
 
@@ -42,6 +43,10 @@ const READER_MAP_BYTES: i64 = 1 << 30;
 /// The largest journal that stays, in bytes.
 const JOURNAL_BYTES_MAX: i64 = 64 << 20;
 
+/// Pages that wait in the journal before they go into the database: names lie all over their indexes, and a page that is written again
+/// meanwhile goes there once. 64 MiB of them.
+const CHECKPOINT_PAGES: i64 = 16_384;
+
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -56,6 +61,9 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS record_account ON record (account, kind, time_ms);
     CREATE INDEX IF NOT EXISTS record_path ON record (path, time_ms, kind, account) WHERE path IS NOT NULL;
     CREATE INDEX IF NOT EXISTS record_name ON record (name, time_ms, kind, account) WHERE name IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS record_target ON record (target, time_ms, kind, account) WHERE target IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS record_target_name ON record (
+        substr(target, length(rtrim(target, replace(target, '/', ''))) + 1), time_ms, kind, account) WHERE target IS NOT NULL;
     CREATE TABLE IF NOT EXISTS hour (
         hour INTEGER NOT NULL, kind INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
         PRIMARY KEY (hour, kind)) WITHOUT ROWID;
@@ -90,6 +98,10 @@ const SCHEMA: &str = "
         PRIMARY KEY (device, inode, bytes, changed_ns)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS problem (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, file TEXT NOT NULL, position INTEGER NOT NULL, sentence TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS sample (
+        standby TEXT NOT NULL, at_ms INTEGER NOT NULL, lag_ms INTEGER NOT NULL, changes_behind INTEGER NOT NULL,
+        files_behind INTEGER NOT NULL, bytes_behind INTEGER NOT NULL, free_bytes INTEGER,
+        PRIMARY KEY (standby, at_ms)) WITHOUT ROWID;
     PRAGMA user_version = 1;";
 
 /// What the store's tables look like; another number is another program's.
@@ -122,6 +134,7 @@ impl Store {
             db.pragma_update(None, "synchronous", "normal")?;
             db.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
             db.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_MAX)?;
+            db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
             Ok(db)
         };
         let db = open().with_context(|| format!("cannot open {}", path.display()))?;

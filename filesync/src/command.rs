@@ -137,7 +137,7 @@ fn approve(config: &Config, standby: Option<&str>) -> anyhow::Result<()> {
 
 fn status(config: &Config, as_json: bool, max_lag: Option<Interval>) -> anyhow::Result<()> {
     let (mut reports, mut texts, mut alarms) = (Vec::new(), Vec::new(), Vec::new());
-    for Known { name, report, held, troubles: problems } in store::known(&config.store())? {
+    for Known { name, report, held, troubles: problems, .. } in store::known(&config.store())? {
         let report: Report = report.map(|report| serde_json::from_str(&report)).transpose()?.unwrap_or_default();
         let report = Report { standby: name.clone(), ..report };
         alarms.extend(max_lag.as_ref().and_then(|limit| report.alarm(limit.get())));

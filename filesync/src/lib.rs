@@ -33,7 +33,7 @@ pub mod tree;
 mod courier;
 mod fault;
 mod housekeeping;
-mod restore;
+pub mod restore;
 mod throttle;
 mod trash;
 mod verify;

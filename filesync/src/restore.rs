@@ -15,8 +15,10 @@ use anyhow::Context;
 use pair::wire::open_flag;
 use serde::Serialize;
 
+use crate::config::Config;
 use crate::fault::{Fault, blocking};
 use crate::remote::Remote;
+use crate::standby;
 use crate::tree::{Image, Kind, Path, Seen, join, name, shown};
 
 const TRASH: &[u8] = b".pair/trash";
@@ -41,8 +43,46 @@ pub struct Version {
     seen: Seen,
 }
 
-/// What the trash holds of a path and what was in it, or of everything; the newest first.
-pub async fn versions(remote: &Remote, path: Option<&[u8]>) -> anyhow::Result<Vec<Version>> {
+/// What the trash of one standby of the settings holds, as [`versions`] tells it. For programs beside the command line.
+pub async fn trash_of(
+    config: &Config,
+    standby: &str,
+    path: Option<&[u8]>,
+    versions_max: usize,
+) -> anyhow::Result<Vec<Version>> {
+    versions(&connected(config, standby).await?, path, versions_max).await
+}
+
+/// Brings one version of a path from the trash of one standby of the settings into a folder of this machine. Both are as [`versions`]
+/// told them; anything else is found nowhere.
+pub async fn restore(
+    config: &Config,
+    standby: &str,
+    path: &[u8],
+    version: &str,
+    to: &std::path::Path,
+) -> anyhow::Result<PathBuf> {
+    anyhow::ensure!(is_inside(path), "{} is no path in the data folder", shown(path));
+    let remote = connected(config, standby).await?;
+    let mut found = versions(&remote, Some(path), usize::MAX).await?;
+    found.retain(|one| one.version == version);
+    anyhow::ensure!(!found.is_empty(), "the trash of {standby} does not hold {} of {version} any more", shown(path));
+    bring_back(&remote, path, &found, to).await
+}
+
+async fn connected(config: &Config, name: &str) -> anyhow::Result<Remote> {
+    let mut named = standby::named(config, Some(name))?;
+    let standby = named.pop().with_context(|| format!("there is no standby {name}"))?;
+    standby.connect().await.map_err(|failure| anyhow::anyhow!(failure.sentence().to_owned()))
+}
+
+/// Whether this is a path in the data folder, and leads nowhere else.
+pub fn is_inside(path: &[u8]) -> bool {
+    !path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b".."))
+}
+
+/// What the trash holds of a path and what was in it, or of everything; the newest first. Older ones are left out where there are so many.
+pub async fn versions(remote: &Remote, path: Option<&[u8]>, versions_max: usize) -> anyhow::Result<Vec<Version>> {
     let mut found = Vec::new();
     let mut runs = Vec::new();
     for (date, _) in remote.folders(TRASH).await? {
@@ -53,6 +93,9 @@ pub async fn versions(remote: &Remote, path: Option<&[u8]>) -> anyhow::Result<Ve
     }
     runs.sort_unstable_by(|one, other| other.cmp(one));
     for run in runs {
+        if found.len() >= versions_max {
+            break;
+        }
         let top = join(TRASH, run.as_bytes());
         let image = match path {
             Some(path) => below(remote, &join(&top, path)).await?,
@@ -71,6 +114,7 @@ pub async fn versions(remote: &Remote, path: Option<&[u8]>) -> anyhow::Result<Ve
             });
         }
     }
+    found.truncate(versions_max);
     Ok(found)
 }
 

@@ -18,6 +18,7 @@ use pair::secret::PairSecret;
 
 pub use pair::peer::Failure;
 
+use crate::config::Config;
 use crate::remote::Remote;
 use crate::store::Store;
 
@@ -206,6 +207,25 @@ impl Standby {
         remote.claim(&self.identity.pair()).await?;
         remote.prepare().await.map_err(|error| format!("cannot take files: {error}"))?;
         Ok(remote)
+    }
+}
+
+/// The standbys of the settings, or the one that is named.
+pub fn named(config: &Config, name: Option<&str>) -> anyhow::Result<Vec<Standby>> {
+    config.check()?;
+    let node =
+        pair::node::read(&config.state)?.ok_or_else(|| usage("this machine has no node.yaml: start sftpd first"))?;
+    let identity = Arc::new(Identity::new(&config.secret()?, &config.state, node)?);
+    let named = |address: &Address| name.is_none_or(|name| address.name == name);
+    let standbys = config.addresses()?.into_iter().filter(named).map(|address| {
+        let store = Arc::new(Mutex::new(Store::open(&config.store(), &address.name)?));
+        Ok(Standby { address, identity: identity.clone(), store, stream: Arc::default() })
+    });
+    let standbys = standbys.collect::<anyhow::Result<Vec<_>>>()?;
+    match (standbys.is_empty(), name) {
+        (true, Some(name)) => Err(usage(format!("standbys: there is no {name}"))),
+        (true, None) => Err(usage("no standby is configured: set standbys to host:port")),
+        (false, _) => Ok(standbys),
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::remote::Grade;
 use crate::stream::Behind;
+use crate::tree::shown;
 
 /// Seconds since 1970, for people and for the store; spans are measured on the monotonic clock.
 pub fn now_s() -> i64 {
@@ -61,6 +62,8 @@ pub struct Report {
     pub feed_sentence: Option<String>,
     /// How far the standby is behind, in milliseconds: the age of the oldest change that it has not got.
     pub lag_ms: u64,
+    /// Where the oldest change is that the standby has not got, as people read it; none where it has all, or that is not known.
+    pub oldest_path: Option<String>,
     /// Changes that are on their way from the feed.
     pub changes_behind: u64,
     /// Files among them.
@@ -167,6 +170,7 @@ impl Board {
         }
         report.sentence = Some(sentence.to_owned());
         report.followed = false;
+        report.oldest_path = None;
         (state.followed_since, state.oldest) = (None, None);
     }
 
@@ -180,6 +184,7 @@ impl Board {
         }
         let report = &mut state.report;
         (report.followed, report.feed_sentence) = (is_current, None);
+        report.oldest_path = behind.oldest_path.map(|path| shown(&path));
         (report.changes_behind, report.files_behind, report.bytes_behind) =
             (behind.changes, behind.files, behind.bytes);
     }
@@ -189,6 +194,7 @@ impl Board {
         let state = &mut *self.state();
         (state.followed_since, state.oldest) = (None, None);
         (state.report.followed, state.report.feed_sentence) = (false, Some(sentence.to_owned()));
+        state.report.oldest_path = None;
         (state.report.changes_behind, state.report.files_behind, state.report.bytes_behind) = (0, 0, 0);
     }
 
@@ -321,8 +327,9 @@ mod tests {
         board.feed(Behind::default(), true);
         assert_eq!((board.lag(), board.report().followed), (Duration::ZERO, true));
         let oldest = Instant::now().checked_sub(Duration::from_secs(5));
-        board.feed(Behind { oldest, changes: 2, files: 1, bytes: 10 }, true);
+        board.feed(Behind { oldest, oldest_path: Some(b"a\nb".to_vec()), changes: 2, files: 1, bytes: 10 }, true);
         assert!(board.lag() >= Duration::from_secs(5));
+        assert_eq!(board.report().oldest_path.as_deref(), Some("a\\nb"));
         board.feed(Behind::default(), false);
         let before = board.lag();
         assert!(board.lag() > before, "nothing is proven by a feed that misses something");

@@ -18,7 +18,7 @@ use crate::tree::{Base, Entry, Kind, Path, Seen};
 mod evidence;
 mod people;
 
-pub use people::{Known, approve, known};
+pub use people::{Known, Verified, approve, known};
 
 /// How long one standby's writer waits for another's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,6 +48,9 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS epoch (standby INTEGER PRIMARY KEY, id TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS housekept (standby INTEGER PRIMARY KEY, at_s INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS alarm (standby INTEGER PRIMARY KEY, is_alarm INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS verified (
+        standby INTEGER PRIMARY KEY, at_s INTEGER NOT NULL, entries INTEGER NOT NULL, files INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, differences INTEGER NOT NULL, took_ms INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS position (standby INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL);
     PRAGMA user_version = 1;";
 

@@ -93,6 +93,12 @@ pub struct Hello {
     /// Who is banned, and for how many seconds.
     #[serde(default)]
     pub bans: Vec<(String, u64)>,
+    /// Room on its data volume, in bytes; none where it has not looked yet, or is of an older version.
+    #[serde(default)]
+    pub volume_bytes: Option<u64>,
+    /// The same, still free.
+    #[serde(default)]
+    pub volume_free_bytes: Option<u64>,
 }
 
 /// Take over (a master asks its standby), or do not (it takes that back). The body is a [`TakeOver`] as JSON, the answer a STATUS.

@@ -38,6 +38,7 @@ use crate::sftp::Identity;
 use crate::standbys::Standbys;
 use crate::storage::Volume;
 use crate::streams::Streams;
+use crate::volume_room::VolumeRoom;
 use crate::waits::Waits;
 
 /// Bans that the other machine hears of, at most.
@@ -66,6 +67,7 @@ pub struct Daemon {
     pub admin_folder: AdminFolder,
     /// What the standbys have.
     pub standbys: Standbys,
+    volume_room: Arc<VolumeRoom>,
     /// Since when it runs.
     pub since: jiff::Timestamp,
     /// Counters.
@@ -129,6 +131,7 @@ impl Daemon {
             admin_folder: AdminFolder::default(),
             standbys: Standbys::default(),
             streams: Streams::default(),
+            volume_room: Arc::default(),
             since: jiff::Timestamp::now(),
             metrics,
             passwords: Checker::new(cores)?,
@@ -203,6 +206,7 @@ impl Daemon {
         let state = &self.config.state;
         let shown = stored_host_keys(state).unwrap_or_default();
         let bans = self.guard.bans(Instant::now()).into_iter().take(BANS_TOLD_MAX);
+        let room = self.volume_room.told(&self.volume);
         Hello {
             pair: self.volume.marker().pair.clone(),
             node: word.node,
@@ -221,6 +225,8 @@ impl Daemon {
             begun: if word.role == Role::Master { self.volume.begun() } else { Vec::new() },
             bans: bans.map(|ban| (ban.source.to_string(), ban.left.as_secs())).collect(),
             offers: self.volume.offers(),
+            volume_bytes: room.map(|(bytes, _)| bytes),
+            volume_free_bytes: room.map(|(_, free_bytes)| free_bytes),
         }
     }
 

@@ -44,6 +44,7 @@ mod requests;
 mod rooms;
 mod sftp;
 mod transfer;
+mod volume_room;
 mod waits;
 
 pub mod accounts;

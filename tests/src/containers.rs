@@ -16,7 +16,7 @@ use crate::wait::within;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is in the image.
-const PROGRAMS: [&str; 3] = ["sftpd", "filesync", "stresstest"];
+const PROGRAMS: [&str; 4] = ["sftpd", "filesync", "stresstest", "console"];
 /// By this the images of tests are known.
 const LABEL: &str = "sftp-ha.test=image";
 
@@ -151,6 +151,8 @@ pub struct Project {
     pub sftp: SocketAddr,
     /// sftpd's health pages.
     pub health: SocketAddr,
+    /// The console.
+    pub console: SocketAddr,
     /// The stress page of a master.
     pub stress: SocketAddr,
 }
@@ -160,12 +162,12 @@ impl Project {
     pub fn new(role: &'static str, settings: &[(&str, &str)]) -> Project {
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("sftpha{}{role}{}", std::process::id(), free_port());
-        let (sftp, health, stress) = (free_port(), free_port(), free_port());
+        let [sftp, health, console, stress] = [(); 4].map(|()| free_port());
         let names = match role {
-            "master" => &["SFTP_PORT", "HEALTH_PORT", "FILESYNC_HEALTH_PORT", "STRESS_PORT"][..],
-            _ => &["STANDBY_SFTP_PORT", "STANDBY_HEALTH_PORT", "STANDBY_FILESYNC_HEALTH_PORT"],
+            "master" => &["SFTP_PORT", "HEALTH_PORT", "FILESYNC_HEALTH_PORT", "CONSOLE_PORT", "STRESS_PORT"][..],
+            _ => &["STANDBY_SFTP_PORT", "STANDBY_HEALTH_PORT", "STANDBY_FILESYNC_HEALTH_PORT", "STANDBY_CONSOLE_PORT"],
         };
-        let ports = names.iter().zip([sftp, health, free_port(), stress]);
+        let ports = names.iter().zip([sftp, health, free_port(), console, stress]);
         let mut all: Vec<(String, String)> = ports.map(|(key, port)| (key.to_string(), port.to_string())).collect();
         all.extend(settings.iter().map(|(key, value)| (key.to_string(), value.to_string())));
         all.push(("IMAGE".into(), image().into()));
@@ -179,6 +181,7 @@ impl Project {
             _folder: folder,
             sftp: here(sftp),
             health: here(health),
+            console: here(console),
             stress: here(stress),
         };
         project.write_env();

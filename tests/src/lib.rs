@@ -7,6 +7,7 @@
 mod acknowledged;
 mod anybody;
 pub mod bench;
+mod browser;
 mod client;
 mod clock;
 pub mod containers;
@@ -29,10 +30,12 @@ mod site;
 pub mod step;
 mod tree;
 mod user;
+mod visitor;
 mod wait;
 
 pub use acknowledged::{Acknowledged, write};
 pub use anybody::Anybody;
+pub use browser::{Browser, DESK, PHONE, View};
 pub use client::{Outcome, Sftp, rclone_remote};
 pub use clock::Clock;
 pub use cut::Cut;
@@ -49,6 +52,7 @@ pub use raw::Raw;
 pub use site::Site;
 pub use tree::{Snapshot, fill_with_nasty_names, real_tree};
 pub use user::{User, master_with, read_all};
+pub use visitor::{Answer, Visitor};
 pub use wait::{eventually, within};
 
 /// A users.yaml with an admin and one user, in the form that the original system had.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tests::containers::{Project, docker, has_engine};
-use tests::{ADMIN, SEED, Sftp, USER, eventually, new_secret, run, within};
+use tests::{ADMIN, SEED, Sftp, USER, Visitor, eventually, new_secret, run, within};
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
@@ -103,11 +103,19 @@ fn the_pair_works_as_it_is_shipped_and_is_the_same_after_its_containers_were_mad
     let settings = pair.standby.inspect("sftpd", "{{.Config.Env}}");
     assert!(settings.contains("SFTPD_MASTER_ADDRESS=sftp.example.org:2222"), "{settings}");
     for project in [&pair.master, &pair.standby] {
-        for program in ["sftpd", "filesync"] {
+        for program in ["sftpd", "filesync", "console"] {
             project.until_healthy(program);
             is_confined(project, program);
         }
+        let (_, text) = run(Command::new("curl").args(["-sL", &format!("http://{}/console/", project.console)]));
+        assert!(text.contains("sftp-ha console") && text.contains("password"), "{text}");
     }
+    let mut visitor = Visitor::at(&pair.master.console.to_string(), "/console/");
+    assert_eq!(visitor.log_in(ADMIN).header("location"), "/console/");
+    within(PATIENCE, "the console says that all is safe", || {
+        visitor.get("/console/").text.contains("Safe: everything acknowledged is on both machines")
+    });
+    within(PATIENCE, "the console has read the log", || visitor.get("/console/records").text.contains("/first"));
     pair.master.until_healthy("stresstest");
     is_confined(&pair.master, "stresstest");
     let page = format!("http://{}/stress/", pair.master.stress);
@@ -147,9 +155,11 @@ fn is_confined(project: &Project, program: &str) {
     assert!(!ok && text.contains("Read-only file system"), "{text}");
     let limits = project.inspect(program, "{{.HostConfig.Memory}} {{.HostConfig.LogConfig.Config}}");
     assert!(!limits.starts_with('0') && limits.contains("max-size:10m"), "{limits}");
-    if program == "filesync" {
-        let (ok, text) = project.exec(program, &["touch", "/data/x"]);
-        assert!(!ok && text.contains("Read-only file system"), "{text}");
+    for folder in [("filesync", "/data"), ("console", "/logs"), ("console", "/tls")] {
+        if program == folder.0 {
+            let (ok, text) = project.exec(program, &["touch", &format!("{}/x", folder.1)]);
+            assert!(!ok && text.contains("Read-only file system"), "{text}");
+        }
     }
 }
 

@@ -1,80 +1,13 @@
-//! The stress page as a person uses it: a real pair, the program, and a browser without a script.
+//! The stress page as a person uses it: a real pair, the program, and a browser, without scripts and with them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::{ADMIN, Pair, Program, USER, binary, within};
-
-/// A browser: it keeps cookies, and follows no redirects by itself.
-struct Browser {
-    address: String,
-    cookies: Vec<(String, String)>,
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    text: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        let line = self.head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}: ")));
-        line.map_or("", |line| line.split_once(": ").unwrap().1)
-    }
-
-    /// The token of the first form.
-    fn csrf(&self) -> &str {
-        let (_, rest) = self.text.split_once("name=\"csrf\" value=\"").expect("a form");
-        rest.split('"').next().unwrap()
-    }
-}
-
-impl Browser {
-    fn get(&mut self, path: &str) -> Answer {
-        self.send(&format!("GET {path}"), "")
-    }
-
-    fn post(&mut self, path: &str, form: &str) -> Answer {
-        self.send(&format!("POST {path}"), form)
-    }
-
-    fn send(&mut self, what: &str, form: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).expect("the page answers");
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        write!(
-            stream,
-            "{what} HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nConnection: close\r\nCookie: {1}\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {2}\r\n\r\n{form}",
-            self.address,
-            cookies.join("; "),
-            form.len()
-        )
-        .unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (head, text) = text.split_once("\r\n\r\n").expect("an answer");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        for line in head.lines().filter(|line| line.to_lowercase().starts_with("set-cookie: ")) {
-            let (name, value) = line.split_once(": ").unwrap().1.split(';').next().unwrap().split_once('=').unwrap();
-            self.cookies.retain(|(known, _)| known != name);
-            self.cookies.push((name.to_owned(), value.to_owned()));
-        }
-        Answer { status, head: head.to_owned(), text: text.to_owned() }
-    }
-
-    fn log_in(&mut self, (name, password): (&str, &str)) -> Answer {
-        let csrf = self.get("/stress/login").csrf().to_owned();
-        self.post("/stress/login", &format!("csrf={csrf}&name={name}&password={password}"))
-    }
-}
+use tests::{ADMIN, Browser, DESK, Machine, PHONE, Pair, Program, USER, Visitor, binary, run, within};
 
 /// The program beside a pair, and a browser at its page.
-fn start(pair: &Pair, state: &std::path::Path) -> (Program, Browser) {
+fn start(pair: &Pair, state: &std::path::Path) -> (Program, Visitor) {
     let mut program = Program::start(
         Command::new(binary("stresstest"))
             .env("STRESSTEST_LISTEN", "127.0.0.1:0")
@@ -83,8 +16,8 @@ fn start(pair: &Pair, state: &std::path::Path) -> (Program, Browser) {
             .env("STRESSTEST_STATE", state),
     );
     let line = program.wait_for_line("listening on http://");
-    let address = line.trim().trim_end_matches("/stress/").to_owned();
-    (program, Browser { address, cookies: Vec::new() })
+    let visitor = Visitor::at(&line, "/stress/");
+    (program, visitor)
 }
 
 #[test]
@@ -144,4 +77,41 @@ fn an_admin_runs_a_load_through_the_page_and_reads_that_nothing_was_lost() {
 
     browser.post("/stress/logout", &format!("csrf={csrf}"));
     assert_eq!(browser.get(&page).header("location"), "/stress/login");
+}
+
+#[test]
+fn a_real_browser_shows_the_page_as_it_is_meant_over_tls_too() {
+    if !Browser::is_there() {
+        return;
+    }
+    let machine = Machine::master().start();
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+    let (made, text) = run(openssl.args(["-subj", "/CN=localhost", "-keyout"]).arg(&key).arg("-out").arg(&certificate));
+    assert!(made.success(), "{text}");
+    let mut command = Command::new(binary("stresstest"));
+    command.env("STRESSTEST_LISTEN", "127.0.0.1:0").env("STRESSTEST_STATE", folder.path());
+    command.env("STRESSTEST_TARGETS", format!("master={}", machine.address()));
+    command.env("STRESSTEST_TLS_CERTIFICATE", &certificate).env("STRESSTEST_TLS_KEY", &key);
+    let mut program = Program::start(&mut command);
+    let page = format!("https://{}", program.wait_for_line("listening on https://").trim());
+
+    let browser = Browser::start();
+    browser.log_in(&page, ADMIN);
+    assert!(browser.text("h1").starts_with("Load the pair"), "{}", browser.text("main"));
+    for view in [DESK, PHONE] {
+        browser.look_as(view);
+        assert_eq!(browser.sticks_out(), "", "{view:?}");
+    }
+    let cookies = browser.run("return document.cookie", &[]);
+    assert_eq!(cookies, "", "a script sees no cookie");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    // That it would have complained.
+    browser.run("document.body.setAttribute('style', 'color: red'); return null", &[]);
+    browser.run("const s = document.createElement('script'); s.textContent = '1'; document.body.append(s)", &[]);
+    browser.until("the browser complains of an inline script", || {
+        browser.complaints().iter().any(|complaint| complaint.contains("Content Security Policy"))
+    });
 }

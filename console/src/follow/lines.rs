@@ -12,7 +12,7 @@ use crate::line::{Meaning, meaning};
 use crate::store::{Batch, Problem, Stream, TAIL_BYTES, hash_of};
 
 /// Lines that are taken at a time; in tests few, so that they are interrupted in all places.
-const BATCH_LINES: u64 = if cfg!(test) { 3 } else { 5000 };
+const BATCH_LINES: u64 = if cfg!(test) { 3 } else { 50_000 };
 /// The same in bytes.
 const BATCH_BYTES: u64 = 4 << 20;
 /// The longest line that may be a record, in bytes: a name of 64 KiB takes six times that where each byte of it is escaped.

@@ -42,6 +42,22 @@ impl Totals {
         (self.uploaded_bytes + self.downloaded_bytes) / (self.uploads + self.downloads + self.failed_transfers).max(1)
     }
 
+    /// Both together.
+    pub fn and(self, other: &Totals) -> Totals {
+        Totals {
+            uploads: self.uploads + other.uploads,
+            uploaded_bytes: self.uploaded_bytes + other.uploaded_bytes,
+            downloads: self.downloads + other.downloads,
+            downloaded_bytes: self.downloaded_bytes + other.downloaded_bytes,
+            failed_transfers: self.failed_transfers + other.failed_transfers,
+            changes: self.changes + other.changes,
+            refused_changes: self.refused_changes + other.refused_changes,
+            logins: self.logins + other.logins,
+            failed_logins: self.failed_logins + other.failed_logins,
+            records: self.records + other.records,
+        }
+    }
+
     fn add(&mut self, sum: Sum) {
         let (operation, is_failure) = (sum.kind.operation(), sum.kind.outcome().is_failure());
         self.records += sum.records;

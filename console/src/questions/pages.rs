@@ -75,12 +75,14 @@ pub struct Record {
     pub certificate: Option<String>,
     /// The folder of the log in which it stood: which machine's it is.
     pub log_folder: Option<String>,
+    /// Whether sftpd has written it, whose records have numbers: SFTPGo's have none.
+    pub is_ours: bool,
 }
 
 const RECORD: &str = "
     SELECT record.id, time_ms, kind, sender, account.name, address, port, connection, protocol.text, path, path_escaped, target,
            moved_bytes, file_bytes, elapsed_ms, error, method.text, client.text, algorithms.text, key_fingerprint, certificate,
-           stream.folder
+           stream.folder, record.log_id IS NOT NULL
     FROM record JOIN account ON account.id = record.account LEFT JOIN stream ON stream.id = record.stream
     LEFT JOIN word protocol ON protocol.id = record.protocol LEFT JOIN word method ON method.id = record.method
     LEFT JOIN word client ON client.id = record.client LEFT JOIN word algorithms ON algorithms.id = record.algorithms
@@ -159,16 +161,24 @@ impl Reader {
     ) -> anyhow::Result<Page> {
         let folder = scope.folder.as_deref().map(path_range).unwrap_or_default();
         let looked_for = search.map(Search::condition).unwrap_or_default();
-        let needle = folder.clone().with(looked_for.clone());
-        let range = match search.and_then(Search::index) {
-            Some(index) => Some((index, looked_for)),
-            None => scope.folder.as_ref().filter(|name| !name.is_empty()).map(|_| ("record_path", folder)),
+        let needle = folder.clone().with(looked_for);
+        let indexes = search.and_then(Search::indexes);
+        let is_indexed = indexes.is_some();
+        let ranges = match indexes {
+            Some(indexes) => indexes,
+            None if scope.folder.as_ref().is_some_and(|name| !name.is_empty()) => vec![("record_path", folder.clone())],
+            None => Vec::new(),
         };
-        if let Some((index, range)) = range
-            && self.count(index, &range)? <= RANGE_MAX
-        {
-            let condition = needle.with(scope.who_and_what()).with(times(scope, before));
-            let keys = self.keys(index, &condition, records_max + 1)?;
+        if !ranges.is_empty() && self.are_few(&ranges)? {
+            let mut keys = Vec::new();
+            for (index, range) in ranges {
+                let condition = if is_indexed { folder.clone().with(range) } else { needle.clone() };
+                let condition = condition.with(scope.who_and_what()).with(times(scope, before));
+                keys.extend(self.keys(index, &condition, records_max + 1)?);
+            }
+            // A rename from one name that is meant to another is found twice.
+            newest_first(&mut keys, usize::MAX);
+            keys.dedup();
             return self.page(keys, records_max, None);
         }
         self.searched_by_time(scope, &needle, before, records_max)
@@ -228,6 +238,15 @@ impl Reader {
             first_hour = Some(row.get(0)?);
         }
         Ok(first_hour.map(|hour| (hour, true)))
+    }
+
+    fn are_few(&self, ranges: &[(&str, Condition)]) -> anyhow::Result<bool> {
+        for (index, range) in ranges {
+            if self.count(index, range)? > RANGE_MAX {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// How many entries of an index a condition has; one more than [`RANGE_MAX`] where they are too many.
@@ -331,5 +350,6 @@ fn record_of(row: &Row) -> rusqlite::Result<Record> {
         key_fingerprint: row.get(19)?,
         certificate: row.get(20)?,
         log_folder: row.get(21)?,
+        is_ours: row.get(22)?,
     })
 }

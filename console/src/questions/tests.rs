@@ -165,6 +165,7 @@ fn figures_are_right(world: &World, filter: &Filter) {
     let mut days: BTreeMap<Date, u64> = BTreeMap::new();
     meant.iter().for_each(|entry| *days.entry(calendar.date(entry.time_ms)).or_default() += 1);
     let by_day = world.reader.by_day(filter).unwrap();
+    assert_eq!(by_day.iter().fold(Totals::default(), |sum, day| sum.and(&day.totals)), totals, "{filter:?}");
     assert_eq!(by_day.iter().map(|day| (day.date, day.totals.records)).collect::<BTreeMap<_, _>>(), days, "{filter:?}");
     let week = world.reader.hours_of_week(filter).unwrap();
     let in_week: u64 = week.iter().flatten().map(|hour| hour.uploads + hour.downloads).sum();

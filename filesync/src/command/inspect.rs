@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,8 +15,9 @@ use super::say;
 use crate::config::Config;
 use crate::restore::{self, Version};
 use crate::source::Source;
-use crate::standby::{Identity, Standby};
-use crate::store::Store;
+use crate::standby::{self, Standby};
+use crate::status::now_s;
+use crate::store::Verified;
 use crate::tree::shown;
 use crate::verify::{self, Verification};
 
@@ -58,34 +59,16 @@ pub struct Restore {
     json: bool,
 }
 
-/// The standbys of the settings, or the one that is named.
-fn standbys(config: &Config, name: Option<&str>) -> anyhow::Result<Vec<Standby>> {
-    config.check()?;
-    let node =
-        pair::node::read(&config.state)?.ok_or_else(|| usage("this machine has no node.yaml: start sftpd first"))?;
-    let identity = Arc::new(Identity::new(&config.secret()?, &config.state, node)?);
-    let named = |address: &crate::standby::Address| name.is_none_or(|name| address.name == name);
-    let standbys = config.addresses()?.into_iter().filter(named).map(|address| {
-        let store = Arc::new(Mutex::new(Store::open(&config.store(), &address.name)?));
-        Ok(Standby { address, identity: identity.clone(), store, stream: Arc::default() })
-    });
-    let standbys = standbys.collect::<anyhow::Result<Vec<_>>>()?;
-    match (standbys.is_empty(), name) {
-        (true, Some(name)) => Err(usage(format!("standbys: there is no {name}"))),
-        (true, None) => Err(usage("no standby is configured: set standbys to host:port")),
-        (false, _) => Ok(standbys),
-    }
-}
-
 /// Compares both trees; an error names the standbys that differ.
 pub async fn verify(config: &Config, options: &Verify) -> anyhow::Result<()> {
     let source = Arc::new(Source::open(&config.data)?);
     let (mut found, mut unlike) = (Vec::new(), Vec::new());
-    for standby in standbys(config, options.standby.as_deref())? {
+    for standby in standby::named(config, options.standby.as_deref())? {
         let remote = standby.connect().await.map_err(|failure| anyhow::anyhow!(failure.sentence().to_owned()))?;
         let patience = options.wait.unwrap_or(PATIENCE).get();
         let verification = verify::run(&standby.address.name, source.clone(), &remote, patience).await?;
         let count = verification.differences.len();
+        remember(&standby, &verification)?;
         if count > 0 {
             unlike.push(format!("{} differs at {count} paths", verification.standby));
         }
@@ -98,6 +81,15 @@ pub async fn verify(config: &Config, options: &Verify) -> anyhow::Result<()> {
         say(&serde_json::to_string_pretty(&json!({ "standbys": found }))?)?;
     }
     if unlike.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(unlike.join("; "))) }
+}
+
+/// Keeps the outcome for whoever asks later.
+fn remember(standby: &Standby, found: &Verification) -> anyhow::Result<()> {
+    let Verification { entries, files, bytes, took_ms, .. } = *found;
+    let verified =
+        Verified { at_s: now_s(), entries, files, bytes, differences: found.differences.len() as u64, took_ms };
+    let store = standby.store.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(store.keep_verified(&verified)?)
 }
 
 fn in_words(found: &Verification) -> String {
@@ -119,16 +111,14 @@ pub async fn restore(config: &Config, options: &Restore) -> anyhow::Result<()> {
     let path = options.path.as_ref().map(|path| path.as_bytes());
     let path =
         path.map(|path| path.strip_prefix(b"/").unwrap_or(path)).map(|path| path.strip_suffix(b"/").unwrap_or(path));
-    if let Some(path) =
-        path.filter(|path| path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b"..")))
-    {
+    if let Some(path) = path.filter(|path| !restore::is_inside(path)) {
         return Err(usage(format!("{} is no path in the data folder: write it as EPuser/in/report.csv", shown(path))));
     }
     let mut all = Vec::new();
-    for standby in standbys(config, options.standby.as_deref())? {
+    for standby in standby::named(config, options.standby.as_deref())? {
         let name = &standby.address.name;
         let remote = standby.connect().await.map_err(|failure| anyhow::anyhow!(failure.sentence().to_owned()))?;
-        let versions = restore::versions(&remote, path).await?;
+        let versions = restore::versions(&remote, path, usize::MAX).await?;
         let (Some(to), Some(path)) = (&options.to, path) else {
             if !options.json {
                 say(&versions_in_words(name, &versions))?;

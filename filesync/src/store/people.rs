@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{BUSY_TIMEOUT, Held, Store, Trouble};
 use crate::tree::Path;
@@ -20,6 +20,48 @@ pub struct Known {
     pub held: Vec<Held>,
     /// What could not be done.
     pub troubles: BTreeMap<Path, Trouble>,
+    /// How `filesync verify` has ended last; none where it was never run.
+    pub verified: Option<Verified>,
+}
+
+/// How a comparison of both trees by content has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// When it ended, in seconds since 1970.
+    pub at_s: i64,
+    /// Paths on both sides together.
+    pub entries: u64,
+    /// Files whose contents were compared.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Paths that differed, or could not be compared.
+    pub differences: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+impl Store {
+    /// Keeps how a comparison has ended, in place of the one before.
+    pub fn keep_verified(&self, found: &Verified) -> rusqlite::Result<()> {
+        let Verified { at_s, entries, files, bytes, differences, took_ms } = found;
+        let sql = "INSERT OR REPLACE INTO verified VALUES (?, ?, ?, ?, ?, ?, ?)";
+        self.db.execute(sql, params![self.standby, at_s, entries, files, bytes, differences, took_ms]).map(drop)
+    }
+
+    /// How the last comparison has ended; none also where the store is of a filesync that did not remember it.
+    fn verified(&self) -> rusqlite::Result<Option<Verified>> {
+        let is_there = "SELECT 1 FROM sqlite_master WHERE name = 'verified'";
+        if self.db.query_row(is_there, [], |_| Ok(())).optional()?.is_none() {
+            return Ok(None);
+        }
+        let sql = "SELECT at_s, entries, files, bytes, differences, took_ms FROM verified WHERE standby = ?";
+        let read = |row: &rusqlite::Row| {
+            let (at_s, entries, files) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Verified { at_s, entries, files, bytes: row.get(3)?, differences: row.get(4)?, took_ms: row.get(5)? })
+        };
+        self.db.query_row(sql, [self.standby], read).optional()
+    }
 }
 
 /// What is known of all standbys, read only; empty where there is no store yet.
@@ -44,7 +86,8 @@ pub fn known(file: &std::path::Path) -> anyhow::Result<Vec<Known>> {
         let mut found = Vec::new();
         for (id, name, report) in standbys {
             store.standby = id;
-            found.push(Known { name, report, held: store.held()?, troubles: store.troubles()? });
+            let (held, troubles, verified) = (store.held()?, store.troubles()?, store.verified()?);
+            found.push(Known { name, report, held, troubles, verified });
         }
         Ok(found)
     };

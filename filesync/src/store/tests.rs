@@ -185,3 +185,16 @@ fn a_clock_that_is_set_back_forgets_no_removal() {
     assert_eq!(it.store.begin_pass(1000, 5).unwrap().removed_last_hour, 30);
     assert_eq!(it.store.begin_pass(10_100, 5).unwrap().removed_last_hour, 30);
 }
+
+#[test]
+fn the_last_comparison_by_content_is_remembered_and_older_stores_have_none() {
+    let it = fixture();
+    assert_eq!(known(&it.file).unwrap()[0].verified, None);
+    let first = Verified { at_s: 5, entries: 9, files: 7, bytes: 100, differences: 2, took_ms: 30 };
+    it.store.keep_verified(&first).unwrap();
+    let second = Verified { at_s: 6, differences: 0, ..first };
+    it.store.keep_verified(&second).unwrap();
+    assert_eq!(known(&it.file).unwrap()[0].verified, Some(second));
+    it.store.db.execute("DROP TABLE verified", []).unwrap();
+    assert_eq!(known(&it.file).unwrap()[0].verified, None);
+}

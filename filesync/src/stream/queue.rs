@@ -46,10 +46,12 @@ pub struct Queue {
 }
 
 /// What the standby has not got yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behind {
     /// Since when the oldest of it is there.
     pub oldest: Option<Instant>,
+    /// Where that is.
+    pub oldest_path: Option<Path>,
     /// How many changes.
     pub changes: u64,
     /// How many of them bring content.
@@ -167,8 +169,9 @@ impl Queue {
 
     /// What the standby has not got yet.
     pub fn behind(&self) -> Behind {
-        let oldest = self.waiting.first_key_value().map(|(_, waiting)| waiting.happened);
-        Behind { oldest, changes: self.waiting.len() as u64, files: self.files, bytes: self.bytes }
+        let first = self.waiting.first_key_value().map(|(_, waiting)| waiting);
+        let (oldest, oldest_path) = (first.map(|first| first.happened), first.map(|first| first.record.path.0.clone()));
+        Behind { oldest, oldest_path, changes: self.waiting.len() as u64, files: self.files, bytes: self.bytes }
     }
 }
 
@@ -296,6 +299,7 @@ mod tests {
         let behind = queue.behind();
         assert_eq!((queue.done(), behind.changes, behind.files, behind.bytes), (11, 2, 1, 10));
         assert!(behind.oldest.unwrap().elapsed() >= Duration::from_secs(5));
+        assert_eq!(behind.oldest_path, Some(b"a".to_vec()));
     }
 
     /// Random changes on few names, in random orders of becoming ready: every pair that concerns the same thing keeps its

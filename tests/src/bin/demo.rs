@@ -28,7 +28,7 @@ fn demo() -> anyhow::Result<()> {
     let (master_port, standby_port) = (port(2222)?, port(2223)?);
     let (master_health, standby_health) = (port(2226)?, port(2228)?);
     let (mirror_health, other_mirror_health) = (port(2227)?, port(2229)?);
-    let stress_port = port(2224)?;
+    let (stress_port, console_port) = (port(2224)?, port(2225)?);
     let users = folder.path().join("users.yaml");
     let seed = "users:\n  ADMIN:\n    name: \"admin\"\n    password: generate\n    admin: true\n  1:\n    name: \"EPuser\"\n    \
                 password: \"1234\"\n";
@@ -58,6 +58,8 @@ fn demo() -> anyhow::Result<()> {
         Running::start(filesync(&folder.path().join("standby"), &secret, master_port, other_mirror_health)?)?;
     let stress = Running::start(stresstest(folder.path(), [master_port, standby_port], stress_port)?)?;
     let page = stress.wait_for("listening on")?;
+    let console = Running::start(console(&folder.path().join("master"), &secret, master_port, console_port)?)?;
+    let console_page = console.wait_for("listening on")?;
 
     let password = find(&announced, "password of admin").and_then(|line| line.rsplit(' ').next().map(str::to_owned));
     println!();
@@ -66,6 +68,9 @@ fn demo() -> anyhow::Result<()> {
     println!("  master    sftp -P {master_port} EPuser@127.0.0.1     password 1234");
     println!("  standby   sftp -P {standby_port} EPuser@127.0.0.1     the same logins, read only");
     println!("  admin     sftp -P {master_port} admin@127.0.0.1      password {}", password.unwrap_or_default());
+    for line in console_page.iter().filter_map(|line| line.split_once("listening on ")) {
+        println!("  console   {}    log in as admin", line.1);
+    }
     for line in page.iter().filter_map(|line| line.split_once("listening on ")) {
         println!("  stress    {}     log in as admin, then load EPuser", line.1);
     }
@@ -86,7 +91,7 @@ fn demo() -> anyhow::Result<()> {
     println!("  {sftpd} drill --state {}", folder.path().join("master/state").display());
     println!();
     println!("Ctrl-C ends all of it.");
-    wait_for_the_end([master, standby, mirror, other_mirror, stress])
+    wait_for_the_end([master, standby, mirror, other_mirror, stress, console])
 }
 
 fn stresstest(folder: &Path, [master, standby]: [u16; 2], port: u16) -> anyhow::Result<Command> {
@@ -96,6 +101,20 @@ fn stresstest(folder: &Path, [master, standby]: [u16; 2], port: u16) -> anyhow::
         ("STRESSTEST_TARGETS", format!("master=127.0.0.1:{master}")),
         ("STRESSTEST_STANDBYS", format!("standby=127.0.0.1:{standby}")),
         ("STRESSTEST_STATE", folder.join("stress").display().to_string()),
+    ];
+    command.envs(settings);
+    Ok(command)
+}
+
+/// The console of the machine in a folder.
+fn console(folder: &Path, secret: &str, sftpd: u16, port: u16) -> anyhow::Result<Command> {
+    let mut command = ours("console")?;
+    let settings = [
+        ("CONSOLE_LISTEN", format!("127.0.0.1:{port}")),
+        ("CONSOLE_NODES", format!("master=127.0.0.1:{sftpd}")),
+        ("CONSOLE_STATE", folder.join("state").display().to_string()),
+        ("CONSOLE_LOGS", folder.join("logs").display().to_string()),
+        ("PAIR_SECRET", secret.to_owned()),
     ];
     command.envs(settings);
     Ok(command)
@@ -181,7 +200,7 @@ fn find<'a>(lines: &'a [String], text: &str) -> Option<&'a String> {
 }
 
 /// Waits for Ctrl-C or SIGTERM, or for a program that ends by itself.
-fn wait_for_the_end(mut programs: [Running; 5]) -> anyhow::Result<()> {
+fn wait_for_the_end(mut programs: [Running; 6]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = tokio_util::sync::CancellationToken::new();

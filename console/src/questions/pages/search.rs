@@ -34,33 +34,68 @@ pub struct Search {
     pub how: How,
 }
 
+/// The last part of a target, as the index has it: what is behind the last `/`.
+macro_rules! target_name {
+    () => {
+        "substr(target, length(rtrim(target, replace(target, '/', ''))) + 1)"
+    };
+}
+
+/// Both places in which a name or path stands, each with its index.
+const PATHS: [(&str, &str); 2] = [("record_path", "path"), ("record_target", "target")];
+const NAMES: [(&str, &str); 2] = [("record_name", "name"), ("record_target_name", target_name!())];
+
 impl Search {
-    fn column(&self) -> &'static str {
-        if self.text.starts_with('/') { "path" } else { "name" }
+    fn is_of_paths(&self) -> bool {
+        self.text.starts_with('/')
     }
 
-    /// The index that has what is looked for in order.
-    pub(super) fn index(&self) -> Option<&'static str> {
-        match (self.how, self.column()) {
-            (How::Contains, _) => None,
-            (_, "path") => Some("record_path"),
-            _ => Some("record_name"),
+    /// The indexes that have what is looked for in order, each with what it is asked; none where it stands in none.
+    pub(super) fn indexes(&self) -> Option<Vec<(&'static str, Condition)>> {
+        if self.how == How::Contains {
+            return None;
+        }
+        let places = if self.is_of_paths() { PATHS } else { NAMES };
+        // An index of some records is taken only where the condition says that it has all that are meant.
+        let with = |(index, column): (&'static str, &str)| {
+            let place = if index.starts_with("record_target") { "target IS NOT NULL" } else { "1" };
+            (index, Condition::default().and(place, []).with(self.of_column(column)))
+        };
+        Some(places.into_iter().map(with).collect())
+    }
+
+    fn of_column(&self, column: &str) -> Condition {
+        let text = || Value::Text(self.text.clone());
+        match self.how {
+            How::Exact => Condition::default().and(&format!("{column} = ?"), [text()]),
+            _ => {
+                let end = Value::Text(format!("{}{LAST_LETTER}", self.text));
+                Condition::default().and(&format!("{column} >= ? AND {column} < ?"), [text(), end])
+            }
         }
     }
 
     pub(super) fn condition(&self) -> Condition {
-        let (column, text) = (self.column(), || Value::Text(self.text.clone()));
+        if self.how == How::Contains {
+            let pattern = pattern(&self.text);
+            let sql = "(path LIKE ? ESCAPE '\\' OR target LIKE ? ESCAPE '\\')";
+            return Condition::default().and(sql, [Value::Text(pattern.clone()), Value::Text(pattern)]);
+        }
+        let places = if self.is_of_paths() { PATHS } else { NAMES };
+        let [one, other] = places.map(|(_, column)| self.of_column(column));
+        // Each of them begins with AND.
+        let sql = format!("((1{}) OR (1{}))", one.sql, other.sql);
+        Condition::default().and(&sql, one.values.into_iter().chain(other.values))
+    }
+
+    /// Whether this is found by its path, or by that of its target.
+    pub fn finds(&self, path: &str) -> bool {
+        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+        let place = if self.is_of_paths() { path } else { name };
         match self.how {
-            How::Exact => Condition::default().and(&format!("{column} = ?"), [text()]),
-            How::Prefix => {
-                let end = Value::Text(format!("{}{LAST_LETTER}", self.text));
-                Condition::default().and(&format!("{column} >= ? AND {column} < ?"), [text(), end])
-            }
-            How::Contains => {
-                let pattern = pattern(&self.text);
-                let sql = "(path LIKE ? ESCAPE '\\' OR target LIKE ? ESCAPE '\\')";
-                Condition::default().and(sql, [Value::Text(pattern.clone()), Value::Text(pattern)])
-            }
+            How::Exact => place == self.text,
+            How::Prefix => place.starts_with(&self.text),
+            How::Contains => path.to_ascii_lowercase().contains(&self.text.to_ascii_lowercase()),
         }
     }
 }
