@@ -1,5 +1,6 @@
 //! How fast a million records are taken in and asked for. Not part of the usual tests:
-//! `cargo test --release -p console --test figures -- --ignored --nocapture`
+//! `cargo test --release -p console@0.1.0 --test figures -- --ignored --nocapture`; with `FIGURES_KEEP=1` logs and state stay, for a look
+//! at the pages with them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::io::{BufWriter, Write};
@@ -124,6 +125,9 @@ fn a_million_records() {
     println!("a look that finds nothing new: {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
     let reader = Reader::open(&state, config.zone().unwrap()).unwrap();
     ask(&reader);
+    if std::env::var_os("FIGURES_KEEP").is_some() {
+        println!("kept in {}", folder.keep().display());
+    }
 }
 
 fn timed<T>(name: &str, mut question: impl FnMut() -> anyhow::Result<T>) -> T {

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pair::webhook::post;
 use serde::{Deserialize, Serialize};
-use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::config::Config;
 use crate::status::{Board, Report, now_s};
@@ -17,8 +17,6 @@ use crate::status::{Board, Report, now_s};
 const LOOK: Duration = Duration::from_secs(1);
 /// How long after a message could not be delivered.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How long a receiver may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A message, as JSON in the body of a POST.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,24 +134,6 @@ async fn keep(memory: &impl Memory, told: Told) {
     if let Err(sentence) = memory.keep_told(told).await {
         tracing::warn!("{sentence}");
     }
-}
-
-/// The machine's own certificates, so that a site's own authority counts. An image has none: then those that browsers trust.
-fn roots() -> RootCerts {
-    const USUAL: [&str; 3] =
-        ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-    let has_own =
-        std::env::var_os("SSL_CERT_FILE").is_some() || USUAL.iter().any(|file| std::path::Path::new(file).exists());
-    if has_own { RootCerts::PlatformVerifier } else { RootCerts::WebPki }
-}
-
-/// Sends a message. Whoever answers with success has it.
-fn post(url: &str, body: &str) -> Result<(), String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder().root_certs(roots()).unversioned_rustls_crypto_provider(provider);
-    let config = ureq::Agent::config_builder().tls_config(tls.build()).timeout_global(Some(TIMEOUT)).build();
-    let request = ureq::Agent::new_with_config(config).post(url).header("Content-Type", "application/json");
-    request.send(body).map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

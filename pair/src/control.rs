@@ -299,6 +299,9 @@ pub struct Status {
     pub standbys: Vec<Standby>,
     /// Records that are missing in activity.log since the start.
     pub activity_lost: u64,
+    /// Whether changes are answered before they are flushed (`durability: none`).
+    #[serde(default)]
+    pub is_volatile: bool,
 }
 
 /// Another machine of the pair.

@@ -13,6 +13,7 @@ pub mod logging;
 pub mod program;
 pub mod shutdown;
 pub mod units;
+pub mod webhook;
 
 pub mod folder;
 pub mod keys;

@@ -26,6 +26,7 @@ use crate::peers::{Seen, has_our_host_keys};
 use crate::role::drill::drill;
 use crate::role::promotion::promote;
 use crate::role::switchover::switch_over;
+use crate::storage::Durability;
 use crate::{feed, local_socket};
 
 mod divergent;
@@ -189,6 +190,7 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
         // What it knew of them as a master is of another time.
         standbys: if daemon.is_standby() { Vec::new() } else { standbys(daemon, positions) },
         activity_lost: daemon.metrics.lost_activity.get(),
+        is_volatile: daemon.config.durability == Durability::None,
     }
 }
 

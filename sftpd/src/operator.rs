@@ -293,6 +293,9 @@ fn lines_of_status(status: &Status) -> Vec<String> {
         };
         lines.push(format!("standby {}: {seq}; {accounts}", shown(&standby.name)));
     }
+    if status.is_volatile {
+        lines.push("durability: none: what was acknowledged may not survive a power failure".to_owned());
+    }
     if status.activity_lost > 0 {
         lines.push(format!("activity.log lacks {} records since the start", status.activity_lost));
     }

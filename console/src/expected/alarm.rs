@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
+use pair::webhook::post;
 use serde::{Deserialize, Serialize};
-use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{Outlook, Verdict};
 use crate::config::Config;
 
-/// How long a receiver may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// What was told, in the state folder.
 const FILE: &str = "console-expected.json";
 
@@ -106,24 +102,6 @@ fn news(outlook: &Outlook, told: Option<&Told>) -> Option<(Message, Told)> {
     };
     let message = Message { expected: outlook.rule.clone(), date: date.clone(), alarm, text };
     Some((message, Told { date, cleared: !alarm }))
-}
-
-/// The machine's own certificates, so that a site's own authority counts; where it has none, those that browsers trust.
-fn roots() -> RootCerts {
-    const USUAL: [&str; 3] =
-        ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-    let has_own =
-        std::env::var_os("SSL_CERT_FILE").is_some() || USUAL.iter().any(|file| std::path::Path::new(file).exists());
-    if has_own { RootCerts::PlatformVerifier } else { RootCerts::WebPki }
-}
-
-/// Sends a message. Whoever answers with success has it.
-fn post(url: &str, body: &str) -> Result<(), String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder().root_certs(roots()).unversioned_rustls_crypto_provider(provider);
-    let config = ureq::Agent::config_builder().tls_config(tls.build()).timeout_global(Some(TIMEOUT)).build();
-    let request = ureq::Agent::new_with_config(config).post(url).header("Content-Type", "application/json");
-    request.send(body).map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

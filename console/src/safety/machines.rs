@@ -47,6 +47,10 @@ fn own(found: &mut Found, status: &Status) {
     } else if let Some(why) = &status.refuses_uploads {
         found.danger("uploads", format!("uploads are refused: {why}"));
     }
+    if status.is_volatile {
+        let sentence = "durability is none on this machine: what it acknowledges may not survive a power failure";
+        found.attention("durability", sentence);
+    }
     room(found, "this machine", status.volume_bytes, status.volume_free_bytes);
 }
 

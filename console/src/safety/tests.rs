@@ -65,6 +65,7 @@ fn status(role: Role) -> Status {
         peers: vec![peer],
         standbys: if role == Role::Master { vec![standby] } else { Vec::new() },
         activity_lost: 0,
+        is_volatile: false,
     }
 }
 
@@ -184,6 +185,7 @@ fn each_thing_that_is_wrong_on_a_master_is_named() {
         (of_status(Master, |it| it.standbys[0].accounts_generation = Some(6)), Level::Attention, "generation 6"),
         (of_status(Master, |it| it.divergent = 1), Level::Attention, "1 file is set aside on this machine"),
         (of_status(Master, |it| it.activity_lost = 4), Level::Attention, "lacks 4 records"),
+        (of_status(Master, |it| it.is_volatile = true), Level::Attention, "may not survive a power failure"),
         (Situation { mirrors: Vec::new(), ..well(Master) }, Level::Danger, "filesync has not run"),
         (of_mirror(|it| it.report = None), Level::Danger, "nothing was heard of b:2222"),
         (of_report(|it| it.at_s = now_s - 31), Level::Danger, "filesync does not run"),

@@ -157,6 +157,7 @@ fn receipt(found: &Found, situation: &Situation, zone: &TimeZone) -> Option<Rece
         _ => String::new(),
     };
     let size = upload.file_bytes.or(upload.moved_bytes);
+    let is_volatile = situation.status.as_ref().is_some_and(|status| status.is_volatile);
     Some(Receipt {
         path: shown(path),
         came_as,
@@ -166,7 +167,7 @@ fn receipt(found: &Found, situation: &Situation, zone: &TimeZone) -> Option<Rece
         size: size.map(figures::bytes).unwrap_or_default(),
         outcome: upload.outcome.name(),
         is_bad: upload.outcome.is_failure(),
-        durable: safe::durable(upload),
+        durable: safe::durable(upload.outcome, upload.is_ours, is_volatile),
         standbys: if upload.outcome.is_failure() { Vec::new() } else { safe::standbys(situation, last, path, zone) },
         error: upload.error.as_deref().map(shown).unwrap_or_default(),
     })

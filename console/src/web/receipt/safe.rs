@@ -22,17 +22,20 @@ fn line(class: &'static str, sentence: impl Into<String>) -> Line {
 }
 
 /// Whether the machine that took it would have it after a power failure.
-pub fn durable(upload: &Record) -> Line {
-    match upload.outcome {
+pub fn durable(outcome: Outcome, is_ours: bool, is_volatile: bool) -> Line {
+    match outcome {
         Outcome::Aborted => {
             line("bad", "It ended before its end: this was not acknowledged, and no file took the name.")
         }
         Outcome::Refused => line("bad", "It was refused: nothing was taken."),
-        Outcome::Complete | Outcome::Replaced | Outcome::Resumed if upload.is_ours => line(
+        Outcome::Complete | Outcome::Replaced | Outcome::Resumed if is_ours && is_volatile => {
+            line("warn", "Acknowledged; durability is none here, so a power failure may have taken it.")
+        }
+        Outcome::Complete | Outcome::Replaced | Outcome::Resumed if is_ours => line(
             "good",
             "Acknowledged, and durable on the machine that took it: an answer of OK comes after the flush.",
         ),
-        _ if upload.is_ours => line("warn", "Its record does not say that all of it was acknowledged."),
+        _ if is_ours => line("warn", "Its record does not say that all of it was acknowledged."),
         _ => line("warn", "SFTPGo has taken it. Its logs do not say whether it is durable."),
     }
 }
@@ -115,6 +118,20 @@ mod tests {
         assert_eq!((at(500_000, &away).class, at(500_001, &away).class), ("good", "warn"));
         let never = mirror(Some(Report { followed: false, ..followed(0) }));
         assert_eq!(at(1, &never).class, "warn");
+    }
+
+    #[test]
+    fn what_is_not_flushed_is_not_called_durable() {
+        let cases = [
+            (Outcome::Complete, true, false, "good"),
+            (Outcome::Resumed, true, true, "warn"),
+            (Outcome::Complete, false, false, "warn"),
+            (Outcome::Partial, true, false, "warn"),
+            (Outcome::Aborted, true, false, "bad"),
+        ];
+        for (outcome, is_ours, is_volatile, class) in cases {
+            assert_eq!(durable(outcome, is_ours, is_volatile).class, class, "{outcome:?}");
+        }
     }
 
     #[test]

@@ -133,6 +133,7 @@ pub fn pair(role: Role) -> Situation {
         peers: vec![peer],
         standbys: vec![standby],
         activity_lost: 0,
+        is_volatile: false,
     };
     let report = Report {
         standby: "b:22".into(),
