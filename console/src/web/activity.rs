@@ -22,7 +22,7 @@ use web::{Session, figures};
 
 use super::{Frame, Site, page};
 use crate::expected::{Outlook, Verdict};
-use crate::questions::{Reader, Totals};
+use crate::questions::{Filter, Reader, Totals};
 use answers::Answers;
 use plots::Draw;
 use tables::{Make, Table};
@@ -173,15 +173,17 @@ struct Expectation {
 /// Shows the page.
 pub async fn show(State(site): State<Site>, session: Extension<Session>, RawQuery(query): RawQuery) -> Response {
     let asked = Asked::of(query.as_deref().unwrap_or_default());
-    let (filter, is_wrong) = (asked.filter.clone(), asked.mistake.is_some());
-    let question = move |reader: &Reader| {
-        let answers = if is_wrong { None } else { Some(Answers::ask(reader, &filter, ROWS_SHOWN_MAX)?) };
-        Ok((answers, reader.zone().clone()))
+    let is_wrong = asked.mistake.is_some();
+    let ask = |half: fn(&Reader, &Filter, usize) -> anyhow::Result<Answers>| {
+        let filter = (!is_wrong).then(|| asked.filter.clone());
+        site.ask(move |reader| filter.map(|filter| half(reader, &filter, ROWS_SHOWN_MAX)).transpose())
     };
-    // Both look at everything that there is: beside each other.
-    match tokio::try_join!(site.ask(offered), site.ask(question)) {
+    let form = site.ask(|reader| Ok((offered(reader)?, reader.zone().clone())));
+    // Each looks at everything that there is: beside each other.
+    match tokio::try_join!(form, ask(Answers::of_sums), ask(Answers::of_faults)) {
         Err(error) => site.failed(&session, &error),
-        Ok((accounts, (answers, zone))) => {
+        Ok(((accounts, zone), sums, faults)) => {
+            let answers = sums.zip(faults).map(|(sums, faults)| sums.with_faults(faults));
             let status = if is_wrong { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
             page(status, &page_of(&site, &session, asked, accounts, answers.as_ref(), &zone))
         }
