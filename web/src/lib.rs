@@ -25,6 +25,7 @@ mod token;
 
 mod asset;
 pub mod figures;
+pub mod line_chart;
 
 pub use asset::{Asset, Assets};
 pub use caller::Caller;

@@ -1,42 +1,13 @@
 //! The charts of a run, drawn on the server as SVG. They need no script, and show the same in a kept page as in a live one.
-//!
-//! A chart names its colours by CSS variables, so it follows the page's scheme; it carries no style of its own, since our policy for
-//! browsers allows none. Lines differ in colour *and* in their dashes.
 
-use charts_rs::{Color, LineChart, Series, Symbol};
+use charts_rs::{LineChart, Series};
+use web::line_chart::{self, DASHES};
 
 use crate::progress::Point;
 
 /// Drawn width and height; the page stretches it. So narrow that the labels can still be read on a telephone.
 const WIDTH: f32 = 430.0;
 const HEIGHT: f32 = 205.0;
-const FONT_SIZE: f32 = 13.0;
-
-/// What stands for a variable of the page until the chart is drawn.
-struct Ink {
-    red: u8,
-    variable: &'static str,
-}
-
-const TEXT: Ink = Ink { red: 17, variable: "var(--muted)" };
-const GRID: Ink = Ink { red: 18, variable: "var(--line)" };
-const LINES: [Ink; 3] = [
-    Ink { red: 19, variable: "var(--line-1)" },
-    Ink { red: 20, variable: "var(--line-2)" },
-    Ink { red: 21, variable: "var(--line-3)" },
-];
-const DASHES: [Option<&str>; 3] = [None, Some("7 4"), Some("2 3")];
-
-impl Ink {
-    fn color(&self) -> Color {
-        (self.red, 35, 52).into()
-    }
-
-    /// How charts-rs writes it.
-    fn text(&self) -> String {
-        format!("#{:02X}2334", self.red)
-    }
-}
 
 /// A line, for the legend below a chart.
 pub struct Line {
@@ -123,66 +94,27 @@ impl Drawing<'_> {
             series
         });
         let times = points.iter().map(|point| point.t_s).collect();
-        let chart = styled(LineChart::new(series.collect(), Vec::new()), times, (largest / size) as f32);
+        let chart = over_time(LineChart::new(series.collect(), Vec::new()), times, (largest / size) as f32);
         let names = self.lines.iter().enumerate().map(|(place, (name, _))| Line { name, place: place + 1 });
         let last_s = points.last().map_or(0.0, |point| point.t_s);
         Some(Chart {
             title: format!("{}, {unit}", self.title),
             summary: format!("{} over {last_s:.0} seconds, at most {:.1} {unit}", self.title, largest / size),
             legend: if self.lines.len() > 1 { names.collect() } else { Vec::new() },
-            svg: in_page_colours(&chart.svg().ok()?),
+            svg: line_chart::svg(&chart)?,
         })
     }
 }
 
-/// A chart without ornaments: a light grid, small labels, thin lines.
-fn styled(mut chart: LineChart, times: Vec<f64>, largest: f32) -> LineChart {
+/// A chart over the seconds of a run.
+fn over_time(chart: LineChart, times: Vec<f64>, largest: f32) -> LineChart {
+    let mut chart = line_chart::styled(chart, largest);
     (chart.width, chart.height) = (WIDTH, HEIGHT);
     chart.margin = (4.0, 12.0, 2.0, 2.0).into();
-    chart.font_family = "inherit".to_owned();
-    chart.background_color = (0, 0, 0, 0).into();
-    chart.title.text = String::new();
-    chart.legend.show = Some(false);
-    chart.series.symbol = Some(Symbol::None);
-    chart.series.stroke_width = 1.75;
-    chart.series.smooth = false;
-    chart.series.colors = LINES.iter().map(Ink::color).collect();
-    chart.grid.stroke_color = GRID.color();
-    chart.grid.stroke_width = 1.0;
     chart.x_axis.values = if times.is_empty() { vec![0.0] } else { times };
     chart.x_axis.min = Some(0.0);
     chart.x_axis.formatter = Some("{c} s".to_owned());
-    chart.x_axis.stroke_color = GRID.color();
-    chart.x_axis.font.color = TEXT.color();
-    chart.x_axis.font.size = FONT_SIZE;
-    let mut axis = chart.y_axis_configs.first().cloned().unwrap_or_default();
-    axis.font.color = TEXT.color();
-    axis.font.size = FONT_SIZE;
-    axis.stroke_color = (0, 0, 0, 0).into();
-    axis.split_number = 4;
-    axis.min = Some(0.0);
-    axis.max = Some(round_up(largest));
-    chart.y_axis_configs = vec![axis];
     chart
-}
-
-/// The next number that four lines divide well.
-fn round_up(value: f32) -> f32 {
-    if value <= 0.0 {
-        return 1.0;
-    }
-    let decade = 10_f32.powf(value.log10().floor());
-    let steps = [1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0, 10.0];
-    steps.into_iter().map(|step| step * decade).find(|step| *step >= value).unwrap_or(value)
-}
-
-/// The colours' names instead of their values, and no size of its own.
-fn in_page_colours(svg: &str) -> String {
-    let mut svg = svg.to_owned();
-    for ink in LINES.iter().chain([&TEXT, &GRID]) {
-        svg = svg.replace(&ink.text(), ink.variable);
-    }
-    svg
 }
 
 #[cfg(test)]
@@ -230,12 +162,5 @@ mod tests {
         assert_eq!(throughput(&[slow], None).unwrap().title, "Throughput, KiB/s");
         assert_eq!(throughput(&[slow], Some(5e9)).unwrap().title, "Throughput, GiB/s");
         assert_eq!(latency(&points(), None).unwrap().title, "Latency of operations, ms");
-    }
-
-    #[test]
-    fn the_upper_end_of_the_axis_is_a_round_number_not_below_the_values() {
-        for (value, expected) in [(0.0, 1.0), (0.9, 1.0), (11.0, 12.0), (101.0, 120.0), (650.0, 800.0)] {
-            assert!((round_up(value) - expected).abs() < 0.01, "{value}: {}", round_up(value));
-        }
     }
 }

@@ -1,12 +1,10 @@
 //! How far each standby was behind, as a line over time, drawn on the server as SVG.
-//!
-//! The chart names its colours by CSS variables, so it follows the page's scheme; it carries no style of its own, since our policy for
-//! browsers allows none. Lines differ in colour *and* in their dashes.
 
 use std::fmt;
 
-use charts_rs::{Color, LineChart, Series, Symbol};
+use charts_rs::{LineChart, Series};
 use web::figures;
+use web::line_chart::{self, DASHES, LINES_MAX};
 
 use super::super::shown;
 use super::text::Clock;
@@ -18,37 +16,10 @@ const PAD: &str = "\u{a0}\u{a0}\u{a0}\u{a0}";
 /// Drawn width and height; the page stretches it.
 const WIDTH: f32 = 640.0;
 const HEIGHT: f32 = 210.0;
-const FONT_SIZE: f32 = 13.0;
 /// The upper end of the axis at least, so that four lines have whole numbers.
 const LARGEST_MIN: f32 = 4.0;
 
-/// What stands for a variable of the page until the chart is drawn.
-struct Ink {
-    red: u8,
-    variable: &'static str,
-}
-
-const TEXT: Ink = Ink { red: 17, variable: "var(--muted)" };
-const GRID: Ink = Ink { red: 18, variable: "var(--line)" };
-const LINES: [Ink; 3] = [
-    Ink { red: 19, variable: "var(--line-1)" },
-    Ink { red: 20, variable: "var(--line-2)" },
-    Ink { red: 21, variable: "var(--line-3)" },
-];
-const DASHES: [Option<&str>; 3] = [None, Some("7 4"), Some("2 3")];
-
 const UNITS: [(&str, f64); 4] = [("ms", 1.0), ("s", 1000.0), ("min", 60_000.0), ("h", 3_600_000.0)];
-
-impl Ink {
-    fn color(&self) -> Color {
-        (self.red, 35, 52).into()
-    }
-
-    /// How charts-rs writes it.
-    fn text(&self) -> String {
-        format!("#{:02X}2334", self.red)
-    }
-}
 
 /// Over which span the line goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,7 +97,7 @@ pub fn lag(lines: &Lines, over: Over, clock: &Clock) -> Option<Chart> {
         .courses
         .iter()
         .filter(|course| !course.standby.is_empty() && !course.points.is_empty())
-        .take(LINES.len())
+        .take(LINES_MAX)
         .collect();
     let largest_ms = standbys.iter().flat_map(|course| &course.points).map(|point| point.lag_ms).max()? as f64;
     let (unit, size) = UNITS.iter().rfind(|(_, size)| largest_ms >= size * 2.0).or(UNITS.first())?;
@@ -141,7 +112,7 @@ pub fn lag(lines: &Lines, over: Over, clock: &Clock) -> Option<Chart> {
         series.stroke_dash_array = dashes.map(str::to_owned);
         series
     });
-    let chart = styled(LineChart::new(series.collect(), labels(courses, over, clock)), (largest_ms / size) as f32);
+    let chart = over_time(LineChart::new(series.collect(), labels(courses, over, clock)), (largest_ms / size) as f32);
     let legend = standbys.iter().enumerate().map(|(at, course)| Line { name: shown(&course.standby), place: at + 1 });
     Some(Chart {
         title: format!("How far behind, {unit}"),
@@ -150,7 +121,7 @@ pub fn lag(lines: &Lines, over: Over, clock: &Clock) -> Option<Chart> {
             figures::milliseconds(largest_ms)
         ),
         legend: if standbys.len() > 1 { legend.collect() } else { Vec::new() },
-        svg: in_page_colours(&chart.svg().ok()?),
+        svg: line_chart::svg(&chart)?,
     })
 }
 
@@ -162,53 +133,16 @@ fn labels(courses: &Courses, over: Over, clock: &Clock) -> Vec<String> {
     (0..courses.spans).map(label).collect()
 }
 
-/// A chart without ornaments: a light grid, small labels, thin lines.
-fn styled(mut chart: LineChart, largest: f32) -> LineChart {
+/// A chart with times of the day below it.
+fn over_time(chart: LineChart, largest: f32) -> LineChart {
+    let mut chart = line_chart::styled(chart, largest.max(LARGEST_MIN));
     (chart.width, chart.height) = (WIDTH, HEIGHT);
     chart.margin = (4.0, 26.0, 2.0, 2.0).into();
-    chart.font_family = "inherit".to_owned();
-    chart.background_color = (0, 0, 0, 0).into();
-    chart.title.text = String::new();
-    chart.legend.show = Some(false);
-    chart.series.symbol = Some(Symbol::None);
-    chart.series.stroke_width = 1.75;
-    chart.series.smooth = false;
-    chart.series.colors = LINES.iter().map(Ink::color).collect();
-    chart.grid.stroke_color = GRID.color();
-    chart.grid.stroke_width = 1.0;
     chart.x_axis.boundary_gap = Some(false);
-    chart.x_axis.stroke_color = GRID.color();
-    chart.x_axis.font.color = TEXT.color();
-    chart.x_axis.font.size = FONT_SIZE;
-    let mut axis = chart.y_axis_configs.first().cloned().unwrap_or_default();
-    axis.font.color = TEXT.color();
-    axis.font.size = FONT_SIZE;
-    axis.stroke_color = (0, 0, 0, 0).into();
-    axis.split_number = 4;
-    axis.formatter = Some("{t}".to_owned());
-    axis.min = Some(0.0);
-    axis.max = Some(round_up(largest.max(LARGEST_MIN)));
-    chart.y_axis_configs = vec![axis];
+    if let Some(axis) = chart.y_axis_configs.first_mut() {
+        axis.formatter = Some("{t}".to_owned());
+    }
     chart
-}
-
-/// The next number that four lines divide well.
-fn round_up(value: f32) -> f32 {
-    if value <= 0.0 {
-        return 1.0;
-    }
-    let decade = 10_f32.powf(value.log10().floor());
-    let steps = [1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0, 10.0];
-    steps.into_iter().map(|step| step * decade).find(|step| *step >= value).unwrap_or(value)
-}
-
-/// The colours' names instead of their values, and no size of its own.
-fn in_page_colours(svg: &str) -> String {
-    let mut svg = svg.to_owned();
-    for ink in LINES.iter().chain([&TEXT, &GRID]) {
-        svg = svg.replace(&ink.text(), ink.variable);
-    }
-    svg
 }
 
 #[cfg(test)]
