@@ -43,17 +43,20 @@ pub async fn download(client: &Client, folder: &str, numbers: std::ops::Range<us
 pub async fn read_whole(client: &Client, path: &str, bytes: u64) {
     let handle = client.open(path.as_bytes(), open_flag::READ, None).await.expect("a handle");
     let part = client.read_bytes_max();
-    let (client, handle) = (&client, &handle);
-    let read = |offset: u64| async move {
-        let mut at = offset;
-        // A server may give less than it is asked for.
-        while at < (offset + part as u64).min(bytes) {
-            let wanted = part - (at - offset) as usize;
-            let found = client.read(handle, at, wanted).await.expect("it is read").expect("it is not the end");
-            at += found.len() as u64;
-        }
-    };
-    stream::iter((0..bytes).step_by(part)).map(read).buffer_unordered(REQUESTS).collect::<()>().await;
+    {
+        let handle = &handle;
+        let read = |offset: u64| async move {
+            let mut at = offset;
+            // A server may give less than it is asked for.
+            while at < (offset + part as u64).min(bytes) {
+                let wanted = part - (at - offset) as usize;
+                let found = client.read(handle, at, wanted).await.expect("it is read").expect("it is not the end");
+                at += found.len() as u64;
+            }
+        };
+        stream::iter((0..bytes).step_by(part)).map(read).buffer_unordered(REQUESTS).collect::<()>().await;
+    }
+    client.close(handle).await.expect("it is closed");
 }
 
 /// Writes a file of so many bytes, many requests ahead.
