@@ -11,12 +11,12 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use web::{Asset, Assets, BASE_STYLE, Door, Doorkeeper, Session, Settings};
+use web::{Asset, Assets, BASE_STYLE, Door, Doorkeeper, Session, Settings, page};
 
 use crate::config::Config;
 use crate::questions::{Reader, Readers};
@@ -159,17 +159,6 @@ impl Site {
         tracing::error!("a question could not be answered: {error:#}");
         let sentence = format!("The console could not look into its records: {error:#}");
         self.fault(session, StatusCode::INTERNAL_SERVER_ERROR, "This cannot be shown now", &sentence)
-    }
-}
-
-/// A page, or a plain sentence where it cannot be made.
-fn page(status: StatusCode, template: &impl Template) -> Response {
-    match template.render() {
-        Ok(html) => (status, Html(html)).into_response(),
-        Err(error) => {
-            tracing::error!("a page could not be made: {error}");
-            (StatusCode::INTERNAL_SERVER_ERROR, "This page could not be made; the log says why.\n").into_response()
-        }
     }
 }
 

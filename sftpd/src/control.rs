@@ -160,13 +160,10 @@ async fn status(daemon: &Arc<Daemon>) -> Status {
             (None, Phase::Master) => asked.volume.probe(),
             (None, phase) => Err(phase.text().to_owned()),
         };
-        let room = asked.volume.whole().and_then(|root| root.room(b"/")).ok();
-        (refuses.err(), room, feed::Source::acknowledgements(&*asked).unwrap_or_default())
+        (refuses.err(), asked.volume.room_bytes(), feed::Source::acknowledgements(&*asked).unwrap_or_default())
     });
     let (refuses_uploads, room, positions) = looked.await.unwrap_or_default();
     let (accounts, standing) = (daemon.accounts(), daemon.roles.now());
-    let room =
-        room.map(|room| (room.f_blocks.saturating_mul(room.f_frsize), room.f_bavail.saturating_mul(room.f_frsize)));
     let (volume_bytes, volume_free_bytes) = room.unwrap_or_default();
     Status {
         role: standing.node.role,

@@ -25,11 +25,7 @@ impl VolumeRoom {
     }
 
     fn look(&self, volume: &Volume) {
-        let seen = volume
-            .whole()
-            .and_then(|root| root.room(b"/"))
-            .ok()
-            .map(|room| (room.f_blocks.saturating_mul(room.f_frsize), room.f_bavail.saturating_mul(room.f_frsize)));
+        let seen = volume.room_bytes();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         self.is_looking.store(false, Ordering::Release);
     }

@@ -12,13 +12,13 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use web::{Asset, Assets, BASE_STYLE, Door, Doorkeeper, Gate, Session, Settings, SftpDoorkeeper, Tls, figures};
+use web::{Asset, Assets, BASE_STYLE, Door, Doorkeeper, Gate, Session, Settings, SftpDoorkeeper, Tls, figures, page};
 
 use crate::config::Config;
 use crate::plan::Target;
@@ -146,17 +146,6 @@ impl Site {
             base_style: self.assets.url("base.css"),
             style: self.assets.url("stress.css"),
             script: self.assets.url("stress.js"),
-        }
-    }
-}
-
-/// A page, or a plain sentence where it cannot be made.
-fn page(status: StatusCode, template: &impl Template) -> Response {
-    match template.render() {
-        Ok(html) => (status, Html(html)).into_response(),
-        Err(error) => {
-            tracing::error!("a page could not be made: {error}");
-            (StatusCode::INTERNAL_SERVER_ERROR, "This page could not be made; the log says why.\n").into_response()
         }
     }
 }

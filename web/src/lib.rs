@@ -26,12 +26,14 @@ mod token;
 mod asset;
 pub mod figures;
 pub mod line_chart;
+mod page;
 
 pub use asset::{Asset, Assets};
 pub use caller::Caller;
 pub use door::{Door, FORM_BYTES_MAX, Settings};
 pub use doorkeeper::{Admission, Doorkeeper, Password, Refusal};
 pub use headers::CONTENT_SECURITY_POLICY;
+pub use page::{Watcher, page, tell};
 pub use serve::serve;
 pub use sessions::{Session, Sessions};
 pub use sftp::{Connect, Gate, SftpDoorkeeper};

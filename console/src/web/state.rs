@@ -9,7 +9,6 @@ mod machines;
 pub(super) mod text;
 mod trash;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +16,8 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures::stream;
+use axum::response::Response;
+use axum::response::sse::Event;
 use pair::node::Role;
 use tokio::sync::watch;
 use web::Session;
@@ -139,17 +137,11 @@ pub async fn show(State(site): State<Site>, session: Extension<Session>, RawQuer
 
 /// Tells of every change.
 pub async fn events(State(site): State<Site>, session: Extension<Session>, RawQuery(query): RawQuery) -> Response {
-    let Ok(place) = site.watchers.clone().try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "Too many browsers are watching.\n").into_response();
-    };
     let over = Over::of_query(&query.unwrap_or_default());
     let watch = site.situation.clone();
+    let places = site.watchers.clone();
     let watcher = Watcher { watch, over, session: session.0, is_first: true, site };
-    let stream = stream::unfold((watcher, place), |(mut watcher, place)| async move {
-        let event = watcher.next().await?;
-        Some((Ok::<Event, Infallible>(event), (watcher, place)))
-    });
-    Sse::new(stream).keep_alive(KeepAlive::default()).into_response()
+    web::tell(&places, watcher)
 }
 
 /// One browser that is told.
@@ -161,7 +153,7 @@ struct Watcher {
     site: Site,
 }
 
-impl Watcher {
+impl web::Watcher for Watcher {
     /// The next event; none where the stream ends: with the session, or with the program.
     async fn next(&mut self) -> Option<Event> {
         if !self.is_first {

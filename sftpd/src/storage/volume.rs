@@ -191,6 +191,12 @@ impl Volume {
         Ok(Root::without_links(folder))
     }
 
+    /// All bytes of the volume and those that are free; none where its disk does not say. May hang with the disk.
+    pub fn room_bytes(&self) -> Option<(u64, u64)> {
+        let room = self.whole().and_then(|root| root.room(b"/")).ok()?;
+        Some((room.f_blocks.saturating_mul(room.f_frsize), room.f_bavail.saturating_mul(room.f_frsize)))
+    }
+
     /// How much an account's folder may hold. The first time the folder is counted: not for an async thread.
     pub fn quota(&self, home: &str, bytes_max: u64) -> Result<Quota> {
         self.usages.quota(home, bytes_max, |home| self.home_root(home), &self.unfinished)

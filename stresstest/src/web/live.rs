@@ -3,7 +3,6 @@
 //! Events carry ready HTML, so the numbers and charts are made in one place and look the same without JavaScript, where the page loads itself
 //! again every few seconds. A stream ends with the run, with the session, and with the program; browsers that watch are bounded.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,8 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures::stream;
+use axum::response::Response;
+use axum::response::sse::Event;
 use tokio::sync::watch;
 use web::Session;
 
@@ -94,15 +92,9 @@ pub fn show(site: &Site, session: &Session, run: &RunId, progress: &Progress) ->
 
 /// Tells of the run that is under way, until it is over.
 pub async fn events(State(site): State<Site>, session: Extension<Session>) -> Response {
-    let Ok(place) = site.watchers.clone().try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "Too many browsers are watching.\n").into_response();
-    };
+    let places = site.watchers.clone();
     let watcher = Watcher { watch: site.runner.watch(), session: session.0, is_first: true, is_over: false, site };
-    let stream = stream::unfold((watcher, place), |(mut watcher, place)| async move {
-        let event = watcher.next().await?;
-        Some((Ok::<Event, Infallible>(event), (watcher, place)))
-    });
-    Sse::new(stream).keep_alive(KeepAlive::default()).into_response()
+    web::tell(&places, watcher)
 }
 
 /// One browser that is told.
@@ -114,7 +106,7 @@ struct Watcher {
     is_over: bool,
 }
 
-impl Watcher {
+impl web::Watcher for Watcher {
     /// The next event; none where the stream ends.
     async fn next(&mut self) -> Option<Event> {
         if self.is_over {

@@ -3,16 +3,14 @@
 //! Always holds: a stream ends with its session and with the program; browsers that watch are bounded. Where more arrives than one
 //! event may have, the next event goes on behind it.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use askama::Template;
 use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures::stream;
 use web::Session;
 
 use super::super::Site;
@@ -35,15 +33,9 @@ pub async fn events(State(site): State<Site>, session: Extension<Session>, RawQu
     if asked.mistake.is_some() || matches!(after, Some(None)) {
         return (StatusCode::UNPROCESSABLE_ENTITY, "The filter is wrong.\n").into_response();
     }
-    let Ok(place) = site.watchers.clone().try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "Too many browsers are watching.\n").into_response();
-    };
+    let places = site.watchers.clone();
     let watcher = Watcher { site, session: session.0, wanted, after: after.flatten() };
-    let stream = stream::unfold((watcher, place), |(mut watcher, place)| async move {
-        let event = watcher.next().await?;
-        Some((Ok::<Event, Infallible>(event), (watcher, place)))
-    });
-    Sse::new(stream).keep_alive(KeepAlive::default()).into_response()
+    web::tell(&places, watcher)
 }
 
 /// One browser that is told.
@@ -55,7 +47,7 @@ struct Watcher {
     after: Option<i64>,
 }
 
-impl Watcher {
+impl web::Watcher for Watcher {
     /// The next event; none where the stream ends.
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -73,7 +65,9 @@ impl Watcher {
             }
         }
     }
+}
 
+impl Watcher {
     async fn arrived(&mut self) -> anyhow::Result<Option<Event>> {
         let (wanted, after) = (self.wanted.clone(), self.after);
         let question = move |reader: &Reader| {
