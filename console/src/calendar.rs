@@ -63,6 +63,13 @@ impl Calendar {
         day
     }
 
+    /// The hour of a moment, counted from its day's first one: where clocks are put back a day has 25.
+    pub fn hour_of_day(&mut self, time_ms: i64) -> u8 {
+        // Asking for the day leaves its beginning behind.
+        self.day(time_ms);
+        u8::try_from(self.hour(time_ms) - self.hour(self.last.0)).unwrap_or(0)
+    }
+
     /// When a date begins, in milliseconds since 1970.
     pub fn start_ms(&self, date: Date) -> i64 {
         // Where clocks are put forward at midnight the day begins later.
@@ -136,6 +143,8 @@ mod tests {
             let day = calendar.day(time_ms);
             prop_assert_eq!(date_of(day), calendar.date(time_ms));
             prop_assert_eq!(calendar.day(time_ms), day, "also when it is remembered");
+            let first = calendar.hour(calendar.start_ms(date_of(day)));
+            prop_assert_eq!(first + i64::from(calendar.hour_of_day(time_ms)), hour);
         }
 
         #[test]

@@ -21,6 +21,9 @@ pub struct Arguments {
     /// This machine's own state
     #[arg(long, global = true)]
     state: Option<String>,
+    /// The data volume, for the log archive
+    #[arg(long, global = true)]
+    data: Option<String>,
     /// Where the pages are served
     #[arg(long, global = true)]
     listen: Option<String>,
@@ -79,7 +82,13 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
 
 impl Arguments {
     fn config(&self) -> anyhow::Result<Config> {
-        let given = [("logs", &self.logs), ("state", &self.state), ("listen", &self.listen), ("nodes", &self.nodes)];
+        let given = [
+            ("logs", &self.logs),
+            ("state", &self.state),
+            ("data", &self.data),
+            ("listen", &self.listen),
+            ("nodes", &self.nodes),
+        ];
         let flags: Vec<(&str, String)> =
             given.into_iter().filter_map(|(key, value)| value.clone().map(|value| (key, value))).collect();
         pair::config::load("console", self.config.as_deref(), &flags)

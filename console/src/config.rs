@@ -18,6 +18,8 @@ pub struct Config {
     pub logs: Vec<String>,
     /// This machine's own state: sftpd's sockets and host keys, filesync's reports, and the console's `console.db`.
     pub state: PathBuf,
+    /// The data volume, which is only read: the log archive is shown from it.
+    pub data: PathBuf,
     /// Days of records that are kept.
     pub retention_days: u32,
     /// Records that are kept at most; the oldest days go first.
@@ -51,6 +53,7 @@ impl Default for Config {
         Config {
             logs: vec!["/logs".into()],
             state: "/state".into(),
+            data: "/data".into(),
             retention_days: 400,
             records_max: 10_000_000,
             time_zone: String::new(),

@@ -91,6 +91,17 @@ impl Follower {
     /// Reads all that is new. `is_over` is asked between batches. An error means that the store cannot be written: nothing is lost, and
     /// the next look goes on where this one ended.
     pub fn look(&mut self, is_over: &dyn Fn() -> bool) -> anyhow::Result<Look> {
+        let looked = self.look_at_all(is_over).and_then(|look| self.store.settle().map(|()| look));
+        if looked.is_err() {
+            // What was read of files that were done already may be taken back with the rest.
+            self.store.take_back();
+            self.unchanged.clear();
+            self.said.clear();
+        }
+        looked
+    }
+
+    fn look_at_all(&mut self, is_over: &dyn Fn() -> bool) -> anyhow::Result<Look> {
         let mut look = Look::default();
         let mut there = Vec::new();
         for folder in self.folders() {
@@ -183,11 +194,11 @@ impl Follower {
                 Ok(true)
             }
             // One that is still being packed ends too early, and is not worth a word while it is young.
-            Some(error) if text::is_damage(&error) && text.state.is_young() => Ok(false),
+            Some(error) if crate::packing::is_damage(&error) && text.state.is_young() => Ok(false),
             Some(error) => {
                 let sentence = format!("the file cannot be read from here on: {error}");
                 self.note(path, stream.consumed, sentence, look)?;
-                Ok(text::is_damage(&error))
+                Ok(crate::packing::is_damage(&error))
             }
         }
     }
@@ -252,7 +263,7 @@ impl Follower {
                     Ok(batch) => batch,
                     Err(error) => return Ok(Some(error)),
                 };
-                let taken = self.store.take(stream, &batch, now_ms())?;
+                let taken = self.store.gather(stream, &batch, now_ms())?;
                 look.add(&batch, taken);
                 if is_over() {
                     break;

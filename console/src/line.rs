@@ -113,6 +113,14 @@ struct Line<'a> {
     key_fingerprint: Cow<'a, str>,
     #[serde(borrow)]
     certificate: Cow<'a, str>,
+    /// Ours, of a login, as are the next two.
+    #[serde(borrow)]
+    cipher: Cow<'a, str>,
+    #[serde(borrow)]
+    mac: Cow<'a, str>,
+    #[serde(borrow)]
+    kex: Cow<'a, str>,
+    /// What of them is old; versions before those three had nothing else.
     #[serde(borrow)]
     old_algorithms: Cow<'a, str>,
     /// SFTPGo's, of a login: the algorithms.
@@ -157,6 +165,9 @@ impl Default for Line<'_> {
             client: none(""),
             key_fingerprint: none(""),
             certificate: none(""),
+            cipher: none(""),
+            mac: none(""),
+            kex: none(""),
             old_algorithms: none(""),
             info: none(""),
             event: none(""),
@@ -206,7 +217,8 @@ fn entry(line: Line<'_>, operation: Operation, is_ours: bool) -> Entry {
     let outcome = if is_ours { said_outcome(&line.outcome) } else { foreign_outcome(&line, operation) };
     let algorithms = match line.info.split_once("negotiated algorithms:") {
         Some((_, algorithms)) => algorithms_of(algorithms),
-        None => line.old_algorithms.into_owned(),
+        None if line.cipher.is_empty() => line.old_algorithms.into_owned(),
+        None => in_one(&[&line.cipher, &line.mac, &line.kex]),
     };
     Entry {
         log_id: i64::try_from(line.id).ok().filter(|id| *id > 0),
@@ -231,6 +243,12 @@ fn entry(line: Line<'_>, operation: Operation, is_ours: bool) -> Entry {
         algorithms,
         ..Entry::default()
     }
+}
+
+/// Those names that are there.
+fn in_one(names: &[&str]) -> String {
+    let said: Vec<&str> = names.iter().copied().filter(|name| !name.is_empty()).collect();
+    said.join(", ")
 }
 
 fn text(text: Cow<'_, str>) -> Option<String> {

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 
 use crate::calendar::Calendar;
 
-pub use charts::{AccountFigures, DayFigures, HourFigures, Speed, Totals};
+pub use charts::{AccountFigures, DayFigures, HourFigures, Moved, Speed, Totals};
 pub use filter::{Came, Filter, What};
 pub use following::{Followed, Trouble};
 pub use pages::{How, Key, PAGE_RECORDS_MAX, Page, Record, Search};

@@ -244,12 +244,6 @@ impl Entry {
         Kind::new(self.operation.unwrap_or(Operation::Other), self.outcome)
     }
 
-    /// The folder of its path: all before the last `/`, and `/` itself for what stands there.
-    pub fn folder(&self) -> Option<&str> {
-        let (folder, _) = self.path.as_deref()?.rsplit_once('/')?;
-        Some(if folder.is_empty() { "/" } else { folder })
-    }
-
     /// The last part of its path.
     pub fn name(&self) -> Option<&str> {
         self.path.as_deref().map(|path| path.rsplit_once('/').map_or(path, |(_, name)| name))
@@ -274,12 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_a_folder_and_a_name() {
-        let cases =
-            [("/a/b.txt", Some("/a"), "b.txt"), ("/b", Some("/"), "b"), ("b", None, "b"), ("/a/", Some("/a"), "")];
-        for (path, folder, name) in cases {
+    fn a_path_ends_with_a_name() {
+        for (path, name) in [("/a/b.txt", "b.txt"), ("/b", "b"), ("b", "b"), ("/a/", "")] {
             let entry = Entry { path: Some(path.into()), ..Entry::default() };
-            assert_eq!((entry.folder(), entry.name()), (folder, Some(name)), "{path}");
+            assert_eq!(entry.name(), Some(name), "{path}");
         }
         assert_eq!(Entry::default().name(), None);
     }

@@ -5,6 +5,7 @@
 //! they had is read again.
 
 mod figures;
+pub(crate) mod folders;
 mod keep;
 mod problems;
 mod retention;
@@ -24,8 +25,11 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::calendar::Calendar;
+use folders::Folders;
+use keep::Gathered;
 use words::Words;
 
+pub(crate) use figures::Sum;
 pub use keep::{Batch, Taken};
 pub use problems::{Problem, keep_problem};
 pub use streams::{Stream, TAIL_BYTES, hash_of, packed_is_known, remember_packed, streams_that_begin};
@@ -74,10 +78,15 @@ const SCHEMA: &str = "
         day INTEGER NOT NULL, account INTEGER NOT NULL, kind INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
         elapsed_ms INTEGER NOT NULL, timed INTEGER NOT NULL, timed_bytes INTEGER NOT NULL, timed_ms INTEGER NOT NULL,
         PRIMARY KEY (day, account, kind)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS folder_hour (
-        folder TEXT NOT NULL, hour INTEGER NOT NULL, account INTEGER NOT NULL, kind INTEGER NOT NULL, records INTEGER NOT NULL,
-        bytes INTEGER NOT NULL, elapsed_ms INTEGER NOT NULL, timed INTEGER NOT NULL, timed_bytes INTEGER NOT NULL,
-        timed_ms INTEGER NOT NULL, PRIMARY KEY (folder, hour, account, kind)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS folder (
+        name TEXT PRIMARY KEY, records INTEGER NOT NULL, last_day INTEGER NOT NULL, is_counted INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS folder_day (
+        folder TEXT NOT NULL, day INTEGER NOT NULL, account INTEGER NOT NULL, kind INTEGER NOT NULL, records INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, timed INTEGER NOT NULL, timed_bytes INTEGER NOT NULL, timed_ms INTEGER NOT NULL, hours BLOB NOT NULL,
+        PRIMARY KEY (folder, day, account, kind)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS folder_failure_day (
+        folder TEXT NOT NULL, day INTEGER NOT NULL, cause INTEGER NOT NULL, kind INTEGER NOT NULL, account INTEGER NOT NULL,
+        records INTEGER NOT NULL, last_ms INTEGER NOT NULL, PRIMARY KEY (folder, day, cause, kind, account)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS failure_day (
         day INTEGER NOT NULL, cause INTEGER NOT NULL, kind INTEGER NOT NULL, account INTEGER NOT NULL, records INTEGER NOT NULL,
         last_ms INTEGER NOT NULL, PRIMARY KEY (day, cause, kind, account)) WITHOUT ROWID;
@@ -102,16 +111,22 @@ const SCHEMA: &str = "
         standby TEXT NOT NULL, at_ms INTEGER NOT NULL, lag_ms INTEGER NOT NULL, changes_behind INTEGER NOT NULL,
         files_behind INTEGER NOT NULL, bytes_behind INTEGER NOT NULL, free_bytes INTEGER,
         PRIMARY KEY (standby, at_ms)) WITHOUT ROWID;
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
 
-/// What the store's tables look like; another number is another program's.
-const VERSION: i64 = 1;
+/// What the store's tables look like; a larger number is a newer program's.
+const VERSION: i64 = 2;
+
+/// Takes version 1, which had figures of every folder by hour, to this one: they are counted anew.
+const FROM_1: &str = "DROP TABLE IF EXISTS folder_hour; DELETE FROM setting WHERE key = 'calendar';";
 
 /// The store, as the one sees it who writes.
 pub struct Store {
     db: Connection,
     calendar: Calendar,
     words: Words,
+    folders: Folders,
+    /// The transaction that is open.
+    gathered: Option<Gathered>,
     /// Nothing before this is kept, in milliseconds since 1970.
     kept_from_ms: i64,
     path: PathBuf,
@@ -143,10 +158,15 @@ impl Store {
             let advice = "remove it, and all logs are read again";
             return Err(usage(format!("{} was written by a newer console: {advice}", path.display())));
         }
+        if found == 1 {
+            tracing::info!("figures of folders are kept in another way than before: they are counted anew");
+            db.execute_batch(FROM_1).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         db.execute_batch(SCHEMA).with_context(|| format!("cannot write {}", path.display()))?;
         let kept_from_ms = setting(&db, "kept_from_ms")?.and_then(|text| text.parse().ok()).unwrap_or(i64::MIN);
-        let words = Words::default();
-        let mut store = Store { db, calendar: Calendar::new(zone), words, kept_from_ms, path, _lock: lock };
+        let (words, folders, gathered) = (Words::default(), Folders::default(), None);
+        let mut store =
+            Store { db, calendar: Calendar::new(zone), words, folders, kept_from_ms, gathered, path, _lock: lock };
         store.count_anew_where_the_zone_is_another()?;
         Ok(store)
     }
@@ -177,7 +197,9 @@ impl Store {
         }
         let cannot = || format!("cannot write {}", self.path.display());
         let tx = self.db.transaction()?;
-        figures::count_anew(&tx, &mut self.calendar, &mut self.words).with_context(cannot)?;
+        let large = figures::count_anew(&tx, &mut self.calendar, &mut self.words).with_context(cannot)?;
+        let large: Vec<String> = large.into_iter().collect();
+        folders::promote(&tx, &large, &mut self.calendar, &mut self.words, self.kept_from_ms).with_context(cannot)?;
         set(&tx, "calendar", &identity).with_context(cannot)?;
         tx.commit().with_context(cannot)
     }

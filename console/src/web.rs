@@ -1,9 +1,10 @@
 //! The pages at `/console/`: is the pair safe, and who moved what.
 //!
-//! In the order a person meets them: `state` says how the pair is, and `orders` does what its buttons ask for; `activity` has the charts
-//! and their tables, `records` the single records and those that arrive, `receipt` what is known of a file. Every page is rendered here
-//! and works without JavaScript; scripts draw charts and bring new lines. Who may come in is decided by the `web` crate, in front of every
-//! page. What comes from a browser is a filter, a number or an order of a fixed form, never a path that is opened.
+//! In the order a person meets them: `state` says how the pair is, `connections` who is connected, and `orders` does what their buttons
+//! ask for; `activity` has the charts and their tables, `records` the single records and those that arrive, `receipt` what is known of a
+//! file, `archive` what agents have sent. Every page is rendered here and works without JavaScript; scripts draw charts and bring new
+//! lines. Who may come in is decided by the `web` crate, in front of every page. What comes from a browser is a filter, a number or an
+//! order of a fixed form; only `archive` takes paths, beneath the folders of agents, and the kernel keeps them there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,9 @@ use web::{Asset, Assets, BASE_STYLE, Door, Doorkeeper, Session, Settings, page};
 use crate::config::Config;
 use crate::questions::{Reader, Readers};
 use crate::situation::Situation;
+use crate::visitors::Lookout;
 
+mod connections;
 mod state;
 
 mod orders;
@@ -30,6 +33,8 @@ mod activity;
 mod records;
 
 mod receipt;
+
+mod archive;
 
 pub(crate) use records::shown;
 
@@ -41,19 +46,23 @@ const SESSION_AGE_MAX: Duration = Duration::from_secs(12 * 3600);
 const WATCHERS_MAX: usize = 64;
 
 /// The pages in the line at the top.
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 6] = [
     ("State", HOME),
+    ("Connections", "/console/connections"),
     ("Activity", "/console/activity"),
     ("Records", "/console/records"),
     ("Find a file", "/console/files"),
+    ("Archive", archive::HERE),
 ];
 
 /// Everything that is served as it is, but for the script that draws charts, which [`activity`] brings.
-const ASSETS: [Asset; 7] = [
+const ASSETS: [Asset; 9] = [
     Asset::style("base.css", BASE_STYLE),
     Asset::style("console.css", include_str!("../assets/console.css")),
     Asset::style("state.css", include_str!("../assets/state.css")),
     Asset::style("activity.css", include_str!("../assets/activity.css")),
+    Asset::style("archive.css", include_str!("../assets/archive.css")),
+    Asset::script("archive.js", include_str!("../assets/archive.js")),
     Asset::script("state.js", include_str!("../assets/state.js")),
     Asset::script("activity.js", include_str!("../assets/activity.js")),
     Asset::drawing("icon.svg", include_str!("../assets/icon.svg")),
@@ -66,9 +75,11 @@ pub(crate) struct Site {
     readers: Arc<Readers>,
     situation: watch::Receiver<Arc<Situation>>,
     expected: watch::Receiver<crate::expected::Outlooks>,
+    visitors: Arc<Lookout>,
     door: Arc<Door>,
     assets: Assets,
     watchers: Arc<Semaphore>,
+    archive: Arc<archive::Desk>,
     shutdown: CancellationToken,
 }
 
@@ -93,11 +104,26 @@ pub(crate) fn router(
     let door = Door::new(settings, doorkeeper, assets.clone())?;
     let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
     let expected = crate::expected::watch(config, readers.clone(), shutdown.clone())?;
+    let visitors = Lookout::start(config.state.clone(), shutdown.clone());
+    let archive = archive::Desk::new(config);
     let config = Arc::new(config.clone());
-    let site = Site { config, readers, situation, expected, door: door.clone(), assets, watchers, shutdown };
+    let site = Site {
+        config,
+        readers,
+        situation,
+        expected,
+        visitors,
+        door: door.clone(),
+        assets,
+        watchers,
+        archive,
+        shutdown,
+    };
     let pages = Router::new()
         .route("/console/", get(state::show))
         .route("/console/state/events", get(state::events))
+        .route("/console/connections", get(connections::show))
+        .route("/console/connections/events", get(connections::events))
         .route("/console/orders/{order}", post(orders::take))
         .route("/console/activity", get(activity::show))
         .route("/console/activity/{table}", get(activity::csv))
@@ -105,6 +131,7 @@ pub(crate) fn router(
         .route("/console/records.csv", get(records::csv))
         .route("/console/records/events", get(records::events))
         .route("/console/files", get(receipt::show))
+        .merge(archive::routes())
         .fallback(missing)
         .with_state(site);
     Ok(door.house(pages))

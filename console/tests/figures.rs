@@ -151,6 +151,7 @@ fn ask(reader: &Reader) {
     let partner = Filter { account: Some("partner07".into()), ..Filter::default() };
     let folder = Filter { folder: Some("/in".into()), ..Filter::default() };
     let small_folder = Filter { folder: Some("/in/007".into()), ..Filter::default() };
+    let folder_of_partner = Filter { account: Some("partner07".into()), ..folder.clone() };
     let failed =
         Filter { what: Some("upload".parse().unwrap()), came: Some("failed".parse().unwrap()), ..Filter::default() };
     let rare = Filter { account: Some("partner55".into()), came: Some("failed".parse().unwrap()), ..Filter::default() };
@@ -160,15 +161,12 @@ fn ask(reader: &Reader) {
         ("partner", partner),
         ("folder", folder),
         ("small folder", small_folder),
+        ("folder, partner", folder_of_partner),
         ("failed", failed),
         ("rare", rare),
     ];
     for (name, filter) in &filters {
-        timed(&format!("totals, {name}"), || reader.totals(filter));
-        timed(&format!("by account, {name}"), || reader.by_account(filter, 100));
-        timed(&format!("by day, {name}"), || reader.by_day(filter));
-        timed(&format!("hours of the week, {name}"), || reader.hours_of_week(filter));
-        timed(&format!("slowest, {name}"), || reader.slowest(filter, 20));
+        timed(&format!("what was moved, {name}"), || reader.moved(filter, 100));
         timed(&format!("failures, {name}"), || reader.failures(filter, 20));
         timed(&format!("clients, {name}"), || reader.clients(filter, 50));
         timed(&format!("failed logins, {name}"), || reader.failed_logins(filter, 50));

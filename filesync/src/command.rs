@@ -14,6 +14,8 @@ use crate::status::{Report, now_s};
 use crate::store::{self, Held, Known};
 use crate::tree::shown;
 
+mod archive;
+mod chain;
 mod inspect;
 
 /// Paths that `status` shows of each list.
@@ -78,12 +80,19 @@ enum Command {
     Healthcheck,
     /// Print the line for a plain SFTP server's authorized_keys
     Key,
+    /// Ship this machine's log files to the archive of a pair
+    Archive(archive::Archive),
 }
 
 /// Does what the command line says. Without a subcommand that is the service, until `shutdown`.
 pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if let Some(Command::Archive(archive)) = &arguments.command {
+        return archive::run(&arguments, archive, shutdown).await;
+    }
     let config = arguments.config()?;
     match arguments.command {
+        // It has settings of its own.
+        Some(Command::Archive(_)) => Ok(()),
         None => {
             pair::logging::init()?;
             crate::service::run(config, shutdown).await
@@ -108,6 +117,11 @@ pub async fn run(arguments: Arguments, shutdown: CancellationToken) -> anyhow::R
 
 impl Arguments {
     fn config(&self) -> anyhow::Result<Config> {
+        pair::config::load("filesync", self.config.as_deref(), &self.flags())
+    }
+
+    /// The keys that the command line sets.
+    fn flags(&self) -> Vec<(&'static str, String)> {
         let flags = [
             ("data", &self.data),
             ("state", &self.state),
@@ -117,9 +131,7 @@ impl Arguments {
             ("trash_days", &self.trash_days),
             ("delete_budget_percent", &self.delete_budget_percent),
         ];
-        let given: Vec<(&str, String)> =
-            flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
-        pair::config::load("filesync", self.config.as_deref(), &given)
+        flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
     }
 }
 
@@ -137,7 +149,9 @@ fn approve(config: &Config, standby: Option<&str>) -> anyhow::Result<()> {
 
 fn status(config: &Config, as_json: bool, max_lag: Option<Interval>) -> anyhow::Result<()> {
     let (mut reports, mut texts, mut alarms) = (Vec::new(), Vec::new(), Vec::new());
-    for Known { name, report, held, troubles: problems, .. } in store::known(&config.store())? {
+    let troubles_max = if as_json { usize::MAX } else { SAMPLES_MAX };
+    for known in store::known_in_short(&config.store(), troubles_max)? {
+        let Known { name, report, held, troubles: problems, troubles_count, .. } = known;
         let report: Report = report.map(|report| serde_json::from_str(&report)).transpose()?.unwrap_or_default();
         let report = Report { standby: name.clone(), ..report };
         alarms.extend(max_lag.as_ref().and_then(|limit| report.alarm(limit.get())));
@@ -161,11 +175,12 @@ fn status(config: &Config, as_json: bool, max_lag: Option<Interval>) -> anyhow::
         }
         let mut lines = vec![in_words(&name, &report)];
         lines.extend(held_in_words(&held));
-        for (path, trouble) in problems.iter().take(SAMPLES_MAX) {
+        for (path, trouble) in &problems {
             lines.push(format!("  problem: {}: {} (tried {} times)", shown(path), trouble.sentence, trouble.attempts));
         }
-        if problems.len() > SAMPLES_MAX {
-            lines.push(format!("  and {} problems more", problems.len() - SAMPLES_MAX));
+        let more = troubles_count.saturating_sub(problems.len() as u64);
+        if more > 0 {
+            lines.push(format!("  and {more} problems more"));
         }
         texts.push(lines.join("\n"));
     }

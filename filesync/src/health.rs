@@ -98,9 +98,14 @@ fn metrics(reports: &[(Report, f64)]) -> String {
         }
         registry.register(name, help, family);
     }
+    text_of(&registry)
+}
+
+/// Metrics as Prometheus reads them.
+pub fn text_of(registry: &Registry) -> String {
     let mut text = String::new();
     // Writing into a string does not fail.
-    let _infallible = encode(&mut text, &registry);
+    let _infallible = encode(&mut text, registry);
     text
 }
 

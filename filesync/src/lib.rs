@@ -6,6 +6,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod archive;
+pub mod chain;
 pub mod command;
 pub mod config;
 pub mod service;

@@ -80,7 +80,12 @@ type Reason = Option<String>;
 impl<'s> Walk<'s> {
     /// Begins a walk.
     pub fn new(source: &'s Source) -> Walk<'s> {
-        let (order, unseen) = (order::Walk::below(b""), Unseen::default());
+        Walk::below(source, b"")
+    }
+
+    /// Begins a walk through all that is below a folder.
+    pub fn below(source: &'s Source, folder: &[u8]) -> Walk<'s> {
+        let (order, unseen) = (order::Walk::below(folder), Unseen::default());
         Walk { source, order, open: None, inos: HashMap::new(), unseen }
     }
 

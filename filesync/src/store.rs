@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pair::record::Position;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::alarm::Told;
 use crate::tree::{Base, Entry, Kind, Path, Seen};
@@ -18,7 +18,7 @@ use crate::tree::{Base, Entry, Kind, Path, Seen};
 mod evidence;
 mod people;
 
-pub use people::{Known, Verified, approve, known};
+pub use people::{Known, Verified, approve, known, known_in_short};
 
 /// How long one standby's writer waits for another's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +44,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS problem (
         standby INTEGER NOT NULL, path BLOB NOT NULL, sentence TEXT NOT NULL, first_s INTEGER NOT NULL,
         last_s INTEGER NOT NULL, attempts INTEGER NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS problem_age ON problem (standby, first_s);
     CREATE TABLE IF NOT EXISTS gone (standby INTEGER NOT NULL, path BLOB NOT NULL, PRIMARY KEY (standby, path)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS epoch (standby INTEGER PRIMARY KEY, id TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS housekept (standby INTEGER PRIMARY KEY, at_s INTEGER NOT NULL);
@@ -105,8 +106,10 @@ impl Store {
     /// Opens the store, making it where it is new, for one standby.
     pub fn open(file: &std::path::Path, standby: &str) -> anyhow::Result<Store> {
         let open = || -> rusqlite::Result<Store> {
-            let db = Connection::open(file)?;
+            let mut db = Connection::open(file)?;
             db.busy_timeout(BUSY_TIMEOUT)?;
+            // One that reads before it writes would fail where another has written in between, instead of waiting.
+            db.set_transaction_behavior(TransactionBehavior::Immediate);
             db.pragma_update(None, "journal_mode", "wal")?;
             db.pragma_update(None, "synchronous", "normal")?;
             db.execute_batch(SCHEMA)?;
@@ -212,10 +215,16 @@ impl Store {
 
     /// What could not be done as of the last pass.
     pub fn troubles(&self) -> rusqlite::Result<BTreeMap<Path, Trouble>> {
-        let mut query = self
-            .db
-            .prepare("SELECT path, sentence, first_s, last_s, attempts FROM problem WHERE standby = ? ORDER BY path")?;
-        let rows = query.query_map([self.standby], |row| {
+        self.oldest_troubles(usize::MAX)
+    }
+
+    /// The same, so many at most: those that are there longest.
+    pub fn oldest_troubles(&self, troubles_max: usize) -> rusqlite::Result<BTreeMap<Path, Trouble>> {
+        let mut query = self.db.prepare(
+            "SELECT path, sentence, first_s, last_s, attempts FROM problem WHERE standby = ? ORDER BY first_s LIMIT ?",
+        )?;
+        let troubles_max = i64::try_from(troubles_max).unwrap_or(i64::MAX);
+        let rows = query.query_map([self.standby, troubles_max], |row| {
             let trouble = Trouble {
                 sentence: row.get(1)?,
                 first_s: row.get(2)?,

@@ -38,6 +38,8 @@ pub mod sender {
     pub const COMMAND: &str = "Command";
     /// An address is banned for a while, or an account's password shut.
     pub const BAN: &str = "Ban";
+    /// A segment of the archive's chain was written, or retention has removed a file.
+    pub const ARCHIVE: &str = "Archive";
     /// Records could not be kept; `error` tells how many.
     pub const LOST: &str = "Lost";
 }
@@ -131,6 +133,15 @@ pub struct Activity {
     /// A certificate's identity and serial number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// With what its connection is encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
+    /// With what it is authenticated; none where the cipher does that itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// With what its first keys were exchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kex: Option<String>,
     /// Old algorithms that its connection uses, by an exception of the account's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old_algorithms: Option<String>,
@@ -165,6 +176,9 @@ impl Activity {
             &mut self.client_version,
             &mut self.key_fingerprint,
             &mut self.certificate,
+            &mut self.cipher,
+            &mut self.mac,
+            &mut self.kex,
             &mut self.old_algorithms,
         ];
         texts.into_iter().flatten().for_each(|text| cap(text, TEXT_BYTES_MAX));
@@ -184,6 +198,9 @@ impl Activity {
             &self.client_version,
             &self.key_fingerprint,
             &self.certificate,
+            &self.cipher,
+            &self.mac,
+            &self.kex,
             &self.old_algorithms,
         ];
         let names = [&self.sender, &self.username, &self.remote_addr, &self.connection_id, &self.time];

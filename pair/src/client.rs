@@ -19,7 +19,7 @@ mod pipeline;
 mod ssh;
 
 pub use russh::keys::{PrivateKey, PublicKey};
-pub use ssh::{ConnectError, HostKeyCheck, Login, Proof, connect};
+pub use ssh::{ConnectError, HostKeyCheck, Login, Proof, connect, is_known_host};
 
 use packets::{encoded, greet, is_name, parse_names, put_both, put_extended, put_path_and_attrs};
 pub use pipeline::Pending;

@@ -16,6 +16,10 @@ use crate::feed::{Lines, send};
 use crate::node::{Phase, Role};
 use crate::record::VolumePath;
 
+mod archive;
+
+pub use archive::{Agent, Archive, Chain, EXPIRING_SHOWN_MAX, Expiring, ExpiringFile, Expiry, Segment};
+
 /// The longest line, in bytes: a users.yaml, every letter of it escaped.
 pub const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -114,6 +118,8 @@ pub enum Order {
         /// Whether what was not restored goes as well.
         is_sure: bool,
     },
+    /// How is the log archive, and what will retention remove?
+    Archive {},
 }
 
 /// What is released of what was set aside.
@@ -144,6 +150,8 @@ pub enum Answer {
     Bans(Vec<Ban>),
     /// What was set aside, in the order of the ids; nothing at the end.
     Divergent(Vec<Divergent>),
+    /// The log archive.
+    Archive(Box<Archive>),
     /// It was done.
     Done {
         /// What there is to say about it.
@@ -344,7 +352,7 @@ pub async fn ask(state: &Path, order: &Order) -> anyhow::Result<Answer> {
         Lines::new(read, LINE_BYTES_MAX).next().await?.context("sftpd has ended before it answered")
     };
     let longest = match order {
-        Order::Who {} | Order::Status {} | Order::Hello {} | Order::Bans {} => LOOK_TIMEOUT,
+        Order::Who {} | Order::Status {} | Order::Hello {} | Order::Bans {} | Order::Archive {} => LOOK_TIMEOUT,
         _ => ANSWER_TIMEOUT,
     };
     let asked = tokio::time::timeout(longest, asked).await;

@@ -22,6 +22,7 @@ pub mod secret;
 pub mod volume;
 
 pub mod activity;
+pub mod chain;
 pub mod control;
 pub mod epoch;
 pub mod feed;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use pair::node::Phase;
+use pair::wire::open_flag;
 use rustix::io::Errno;
 
 use crate::accounts::Permissions;
@@ -302,8 +303,20 @@ impl Sftp {
         }
     }
 
+    /// Whether an OPEN of a complete file may add to its end, though its account may only add: a log that grows is sent so, and nothing
+    /// of what is there is altered.
+    pub fn continues_at_end(&self, flags: u32) -> bool {
+        self.is_agent() && flags & (open_flag::TRUNC | open_flag::EXCL) == 0
+    }
+
     /// Refuses a rename that would take something out of a folder to which may only be added: there it could be read.
     pub fn check_rename(&self, from: &Place, to: &Place) -> Result<(), Stop> {
+        if self.is_agent() {
+            // Under which name it has come is written down for ever.
+            return Err(
+                Fault::denied(format!("{} is an agent: what it sends keeps its name", self.identity.name())).into()
+            );
+        }
         self.permit(Does::Adds, from)?;
         self.permit(Does::Adds, to)?;
         self.permit_move(from)?;

@@ -78,6 +78,11 @@ const TABLE: [(Kind, Class); 26] = [
 ];
 
 impl Kind {
+    /// Its name on the wire, for as long as the program runs; none where it is not in the table.
+    pub fn known_name(&self) -> Option<&'static str> {
+        TABLE.iter().find(|(known, _)| known == self).map(|(known, _)| known.name())
+    }
+
     /// Its name on the wire.
     pub fn name(&self) -> &str {
         match self {

@@ -257,7 +257,7 @@ impl Channel {
             let changed = self.changed.notified();
             let mut out = BytesMut::new();
             let served = self.serve_burst(&mut out);
-            self.daemon.volume.begin_changes();
+            self.daemon.begin_changes();
             let burst = served?;
             drop(turn.take());
             if matches!(burst, Burst::Empty) && out.is_empty() && self.stop_draining()? {
@@ -335,7 +335,7 @@ impl Channel {
 
     /// The session is gone: nothing is served any more.
     pub fn end(&self) {
-        self.daemon.volume.begin_changes();
+        self.daemon.volume.begin_changes(|| false);
         self.is_over.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }

@@ -106,6 +106,8 @@ enum Command {
     Unban(operator::Unban),
     /// What a master of before had and the new one has not: list, restore, release
     Divergent(operator::Divergent),
+    /// Show what agents have sent, what retention will remove, and the newest digest of the chain
+    Archive(operator::Look),
     /// Have the running daemon take a users.yaml
     ApplyUsers(operator::ApplyUsers),
     /// Draw a new password for an account of the running daemon, and show it
@@ -186,6 +188,7 @@ impl Cli {
                 Some(Command::Bans(look)) => operator::bans(look).await,
                 Some(Command::Unban(unban)) => unban.run().await,
                 Some(Command::Divergent(divergent)) => divergent.run().await,
+                Some(Command::Archive(look)) => operator::archive(look).await,
                 Some(Command::ApplyUsers(apply)) => apply.run().await,
                 Some(Command::ResetPassword(reset)) => reset.run().await,
                 Some(Command::HashPassword) => hash_password(),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use crate::accounts::network;
 use crate::activity::Keep;
 use crate::algorithms::Offer;
+use crate::archive::Rhythm;
 use crate::modes::{Mode, Modes};
 use crate::storage::Durability;
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub activity_log: ActivityLogSettings,
     /// How the door is guarded.
     pub guard: GuardSettings,
+    /// How the archive of agents' logs is kept.
+    pub archive: ArchiveSettings,
     /// Limits.
     pub limits: Limits,
 }
@@ -158,6 +161,43 @@ impl Default for GuardSettings {
     }
 }
 
+/// How the archive of agents' logs is kept.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchiveSettings {
+    /// From one segment of the chain to the next, where something comes.
+    pub seal_every: Interval,
+    /// When retention runs: a time of the day, in UTC.
+    pub retention_at: TimeOfDay,
+}
+
+impl ArchiveSettings {
+    /// The same for who keeps it.
+    pub fn rhythm(&self) -> Rhythm {
+        Rhythm { seal_every: self.seal_every.get(), retention_at_s: self.retention_at.0 }
+    }
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> ArchiveSettings {
+        ArchiveSettings { seal_every: Interval(Duration::from_secs(600)), retention_at: TimeOfDay(2 * 3600) }
+    }
+}
+
+/// A time of the day: seconds since midnight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeOfDay(pub u32);
+
+impl<'de> Deserialize<'de> for TimeOfDay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TimeOfDay, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = jiff::civil::Time::strptime("%H:%M", &text);
+        let time = time
+            .map_err(|_| D::Error::custom(format!("\"{text}\": a time of the day is written as 02:00, in quotes")))?;
+        Ok(TimeOfDay(time.hour() as u32 * 3600 + time.minute() as u32 * 60))
+    }
+}
+
 /// A list of addresses and networks.
 fn nets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let parse = |text: String| {
@@ -228,6 +268,7 @@ impl Default for Config {
             master_address: String::new(),
             activity_log: ActivityLogSettings::default(),
             guard: GuardSettings::default(),
+            archive: ArchiveSettings::default(),
             limits: Limits::default(),
         }
     }
@@ -262,7 +303,7 @@ mod tests {
         let keys = "listen proxies data state logs users role health_listen algorithms durability file_mode folder_mode acknowledge peers peers_wait master_address activity_log \
                     file_size files_max days_max stdout guard enabled never failed_login no_login grace_exceeded \
                     hostile threshold longest account_threshold connections_per_s connections_burst ipv6_prefix sources_max \
-                    limits \
+                    archive seal_every retention_at limits \
                     unauthenticated unauthenticated_per_address login_grace sessions_per_account handles_per_session \
                     parked_bytes idle_timeout unfinished_expiry drain";
         for key in keys.split_whitespace() {

@@ -109,9 +109,11 @@ impl Connection {
         self.lock().client = name.chars().take(CLIENT_CHARACTERS_MAX).collect();
     }
 
-    /// What its client has chosen that is not offered to everybody; nothing where it was offered more and not understood.
+    /// Which algorithms its client has chosen; nothing where it was offered more than the usual and not understood.
     pub fn chosen(&self) -> Option<Chosen> {
-        self.overheard.as_ref().map_or_else(|| Some(Chosen::default()), |overheard| overheard.chosen())
+        let Some(overheard) = &self.overheard else { return Some(Chosen::default()) };
+        let usual = overheard.exceptions.is_empty().then(Chosen::default);
+        overheard.chosen().or(usual)
     }
 
     /// Ends it, with a sentence that the client hears. The first reason counts.

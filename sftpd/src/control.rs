@@ -29,6 +29,7 @@ use crate::role::switchover::switch_over;
 use crate::storage::Durability;
 use crate::{feed, local_socket};
 
+mod archive;
 mod divergent;
 
 /// Connections at once; one more is closed.
@@ -76,6 +77,7 @@ async fn obey(daemon: &Arc<Daemon>, order: Order) -> Answer {
         Order::Who {} => Answer::Who(who(daemon).await),
         Order::Status {} => Answer::Status(Box::new(status(daemon).await)),
         Order::Hello {} => Answer::Hello(Box::new(daemon.hello())),
+        Order::Archive {} => archive::told(daemon).await,
         Order::Promote { force } => moved(daemon, "promote", promote(daemon, force.as_deref()).await),
         Order::Switchover { to } => moved(daemon, "switchover", switch_over(daemon, to.as_deref()).await),
         Order::Drill {} => moved(daemon, "drill", drill(daemon).await),

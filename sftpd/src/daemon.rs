@@ -23,6 +23,7 @@ use crate::accounts::checker::Checker;
 use crate::activity::{ActivityLog, Received};
 use crate::admin_folder::AdminFolder;
 use crate::algorithms::Greetings;
+use crate::archive::Board;
 use crate::config::Config;
 use crate::connection::{Connection, Connections};
 use crate::gateway::Gateway;
@@ -65,6 +66,8 @@ pub struct Daemon {
     pub peer_key: PublicKey,
     /// The admin folder.
     pub admin_folder: AdminFolder,
+    /// What the keeper of the archive says of itself.
+    pub archive: Board,
     /// What the standbys have.
     pub standbys: Standbys,
     volume_room: Arc<VolumeRoom>,
@@ -129,6 +132,7 @@ impl Daemon {
             peers: Peers::new(pair, &addresses(&config.peers)?),
             greetings: Greetings::new(keys, config.algorithms),
             admin_folder: AdminFolder::default(),
+            archive: Board::default(),
             standbys: Standbys::default(),
             streams: Streams::default(),
             volume_room: Arc::default(),
@@ -147,15 +151,27 @@ impl Daemon {
         })
     }
 
+    /// Begins with the changes that wait for others; right here, unless the disk has lately kept somebody waiting.
+    pub fn begin_changes(&self) {
+        let mut here = None;
+        self.volume.begin_changes(|| !self.waits.are_expected(*here.insert(Instant::now())));
+        // Mostly nothing waits, and no clock is read.
+        if let Some(began) = here {
+            let now = Instant::now();
+            self.waits.note(now - began, now);
+        }
+    }
+
     /// The accounts now.
     pub fn accounts(&self) -> Arc<Accounts> {
         self.accounts.borrow().clone()
     }
 
-    /// What connections from an address are offered beyond the usual, if any account that may come from there has an exception.
-    pub fn exception_for(&self, address: IpAddr) -> Option<Arc<Overheard>> {
-        let algorithms = self.accounts().old_algorithms_for(address, jiff::Timestamp::now());
-        (!algorithms.is_empty()).then(|| Arc::new(Overheard::new(self.config.algorithms, algorithms)))
+    /// Who listens to a connection from an address. It knows what is offered there beyond the usual: what accounts that may come from
+    /// there have an exception for.
+    pub fn listener_for(&self, address: IpAddr) -> Arc<Overheard> {
+        let exceptions = self.accounts().old_algorithms_for(address, jiff::Timestamp::now());
+        Arc::new(Overheard::new(self.config.algorithms, exceptions))
     }
 
     /// Tells of every change of the accounts.

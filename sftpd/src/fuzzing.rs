@@ -114,7 +114,7 @@ impl Server {
                 Served::Wait => panic!("it waits, and nothing is on its way"),
                 Served::Later(id, later) => {
                     let opened = later.opened;
-                    sftp.daemon.volume.begin_changes();
+                    sftp.daemon.volume.begin_changes(|| false);
                     match self.runtime.block_on(later.work) {
                         Ok(reply) => put_reply(out, id, &reply),
                         Err(fault) => {

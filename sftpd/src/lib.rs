@@ -56,6 +56,8 @@ mod users_watch;
 
 mod storage;
 
+mod archive;
+
 mod control;
 mod feed;
 mod local_socket;
@@ -130,6 +132,9 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     let location = Location { data: &config.data, state: &config.state, pair_id: &pair_id };
     let volume = Volume::open(&location, &mut node, config.durability)?;
     node::write(&config.state, &node)?;
+    let ledger = Arc::new(archive::ledger::Ledger::open(&config.state)?);
+    // Until the archive has looked, it needs all that the journal has.
+    volume.keep_records_behind(0);
     let (sftp, health) = (bind(config.listen, "listen").await?, bind(config.health_listen, "health_listen").await?);
     let (listen, health_listen) = (sftp.local_addr()?, health.local_addr()?);
     let (feed, orders) = (feed::bind(&config.state)?, control::bind(&config.state)?);
@@ -154,6 +159,7 @@ pub async fn start(config: Config, secret: PairSecret, shutdown: CancellationTok
     tasks.spawn(users_watch::watch(daemon.clone(), shutdown.clone()));
     tasks.spawn(health::serve(daemon.clone(), health, shutdown.clone()));
     tasks.spawn(look_after_uploads(daemon.clone(), shutdown.clone()));
+    tasks.spawn(archive::keep(daemon.clone(), ledger, shutdown.clone()));
     tasks.spawn(peers::keep_company(daemon.clone(), shutdown.clone()));
     tasks.spawn(role::asking::ask(daemon.clone(), shutdown.clone()));
     let (source, feed_shutdown) = (daemon.clone(), shutdown.clone());

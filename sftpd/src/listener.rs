@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::{Account, Accounts};
+use crate::accounts::Accounts;
 use crate::connection::{Connection, OpenConnection};
 use crate::daemon::Daemon;
 use crate::doors::{Door, Doors};
@@ -149,7 +149,7 @@ impl Hall {
             tracing::debug!(%peer, reason, "connection refused");
             return None;
         }
-        let open = self.daemon.connections.enter(peer, self.daemon.exception_for(peer.ip()));
+        let open = self.daemon.connections.enter(peer, Some(self.daemon.listener_for(peer.ip())));
         let Some(door) = self.doors.enter(&open.connection, &self.daemon) else {
             metrics.refused("waiting");
             tracing::warn!(%peer, "connection refused: too many from there have not logged in");
@@ -161,10 +161,9 @@ impl Hall {
     async fn serve(&self, stream: TcpStream, open: OpenConnection, door: Door, shutdown: CancellationToken) {
         // Without it small answers wait for the client's acknowledgements; nothing breaks where it cannot be set.
         let _ = stream.set_nodelay(true);
-        let ssh = self
-            .daemon
-            .greetings
-            .for_exceptions(open.connection.overheard.as_ref().map(|overheard| overheard.exceptions.as_slice()));
+        let overheard = open.connection.overheard.as_ref();
+        let exceptions = overheard.map(|overheard| overheard.exceptions.as_slice()).filter(|names| !names.is_empty());
+        let ssh = self.daemon.greetings.for_exceptions(exceptions);
         serve(self.daemon.clone(), stream, open, ssh, door, shutdown).await;
     }
 }
@@ -182,8 +181,8 @@ async fn serve(
     let (connection, peer, cut) = (&open.connection, open.connection.peer, CancellationToken::new());
     let session = SshSession::new(daemon.clone(), connection.clone());
     let socket = Socket::new(stream, cut.clone().cancelled_owned(), &connection.slot, connection.clock.clone());
-    let volume = daemon.volume.clone();
-    let socket = socket.overheard_by(connection.overheard.clone()).when_dry(move || volume.begin_changes());
+    let begins = daemon.clone();
+    let socket = socket.overheard_by(connection.overheard.clone()).when_dry(move || begins.begin_changes());
     let socket = socket.with_chores(connection.chores.clone());
     let greeted = tokio::time::timeout_at(login_deadline, russh::server::run_stream(ssh, socket, session));
     let started = tokio::select! {
@@ -370,14 +369,11 @@ impl Watch<'_> {
         match self.connection.identity() {
             // What a session may do is settled at its login, so it ends when that changes. A new password does not end it.
             Some(Identity::Account(account)) => accounts.get(&account.name).is_some_and(|now| {
-                let rights = |of: &Account| {
-                    (of.admin, of.read_only, of.upload_only, of.permissions.clone(), of.home.clone(), of.upload)
-                };
                 let is_trusted = |by: KeyData| accounts.trusted_ca.iter().any(|known| *known.key_data() == by);
                 let at = jiff::Timestamp::now();
                 let may_use = |algorithm: &str| now.has_exception_for(algorithm, at);
                 now.admits(self.connection.peer.ip(), at)
-                    && rights(now) == rights(&account)
+                    && now.has_rights_of(&account)
                     && self.connection.authority().is_none_or(is_trusted)
                     && self.quota(accounts) == quota
                     && self.connection.chosen().is_some_and(|old| old.needed.iter().all(|name| may_use(name)))

@@ -11,6 +11,7 @@ use crate::activity::failed;
 use crate::connection::Connection;
 use crate::daemon::Daemon;
 use crate::guard::Offence;
+use crate::overheard::Chosen;
 
 /// By what somebody wants to log in.
 #[derive(Clone, Debug)]
@@ -19,14 +20,14 @@ pub struct Proof {
     pub method: &'static str,
     key_fingerprint: Option<String>,
     certificate: Option<String>,
-    /// What the connection uses by an exception of the account's.
-    old_algorithms: Option<String>,
+    /// What the connection uses.
+    algorithms: Chosen,
 }
 
 impl Proof {
     /// A password.
     pub fn password() -> Proof {
-        Proof { method: "password", key_fingerprint: None, certificate: None, old_algorithms: None }
+        Proof { method: "password", key_fingerprint: None, certificate: None, algorithms: Chosen::default() }
     }
 
     /// A key.
@@ -42,12 +43,13 @@ impl Proof {
         Proof { method: "certificate", key_fingerprint, certificate: Some(id), ..Proof::password() }
     }
 
-    /// The same over a connection that uses these old algorithms.
-    pub fn over(self, old_algorithms: &[&str]) -> Proof {
-        Proof { old_algorithms: (!old_algorithms.is_empty()).then(|| old_algorithms.join(", ")), ..self }
+    /// The same over a connection that uses these algorithms.
+    pub fn over(self, algorithms: &Chosen) -> Proof {
+        Proof { algorithms: algorithms.clone(), ..self }
     }
 
     fn activity(self, connection: &Connection, sender: &str, username: &str) -> Activity {
+        let Chosen { kex, cipher, mac, used, .. } = self.algorithms;
         Activity {
             sender: sender.into(),
             username: username.into(),
@@ -56,7 +58,10 @@ impl Proof {
             method: Some(self.method.into()),
             key_fingerprint: self.key_fingerprint,
             certificate: self.certificate,
-            old_algorithms: self.old_algorithms,
+            cipher: cipher.map(str::to_owned),
+            mac: mac.map(str::to_owned),
+            kex: kex.map(str::to_owned),
+            old_algorithms: (!used.is_empty()).then(|| used.join(", ")),
             ..Activity::default()
         }
     }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::archive::Told;
 use crate::role::standing::Standing;
 
 /// A request's or result's name.
@@ -35,6 +36,7 @@ pub struct Metrics {
     generation: Gauge<u64, AtomicU64>,
     phase: Family<Named, Gauge>,
     epoch: Gauge<u64, AtomicU64>,
+    archive: ArchiveMetrics,
     /// Records of the activity log that could not be kept.
     pub lost_activity: Counter,
 }
@@ -57,6 +59,7 @@ impl Metrics {
             generation: Gauge::default(),
             phase: Family::default(),
             epoch: Gauge::default(),
+            archive: ArchiveMetrics::default(),
             lost_activity: Counter::default(),
         };
         metrics.generation(generation);
@@ -76,6 +79,7 @@ impl Metrics {
         registry.register("accounts_generation", "Number of the accounts in force", metrics.generation.clone());
         registry.register("phase", "What the machine does in its role: 1 for what it does now", metrics.phase.clone());
         registry.register("epoch", "Number of the newest epoch that it knows", metrics.epoch.clone());
+        metrics.archive.register(registry);
         registry.register("activity_lost", "Records missing in activity.log", metrics.lost_activity.clone());
         metrics
     }
@@ -141,12 +145,57 @@ impl Metrics {
         self.epoch.set(standing.node.newest().map_or(0, |epoch| epoch.counter));
     }
 
+    /// What the keeper of the archive says of itself.
+    pub fn archive(&self, told: &Told) {
+        let age_s = |ms: Option<i64>| {
+            ms.map_or(0, |ms| jiff::Timestamp::now().as_millisecond().saturating_sub(ms).max(0) as u64 / 1000)
+        };
+        self.archive.segment_age_s.set(age_s(told.head_ms));
+        self.archive.unsealed_files.set(told.waiting);
+        self.archive.unsealed_age_s.set(age_s(told.since_ms));
+        self.archive.problem.set(u64::from(told.problem.is_some()));
+    }
+
+    /// Retention has removed files.
+    pub fn expired(&self, files: u64) {
+        self.archive.expired.inc_by(files);
+    }
+
     /// All of it as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// The archive's.
+#[derive(Default)]
+struct ArchiveMetrics {
+    segment_age_s: Gauge<u64, AtomicU64>,
+    unsealed_files: Gauge<u64, AtomicU64>,
+    unsealed_age_s: Gauge<u64, AtomicU64>,
+    problem: Gauge<u64, AtomicU64>,
+    expired: Counter,
+}
+
+impl ArchiveMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let gauges = [
+            (
+                "archive_segment_age_seconds",
+                "Age of the newest segment of the archive's chain; 0 where there is none",
+                &self.segment_age_s,
+            ),
+            ("archive_unsealed_files", "Files of agents that are in no segment yet", &self.unsealed_files),
+            ("archive_unsealed_age_seconds", "For how long the oldest of them has waited", &self.unsealed_age_s),
+            ("archive_problem", "1 where something is wrong with the chain, or nothing can be sealed", &self.problem),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        registry.register("archive_expired_files", "Files that retention has removed", self.expired.clone());
     }
 }
 

@@ -8,8 +8,10 @@ use serde::Serialize;
 use crate::accounts::users_file;
 use crate::cli::{Whereabouts, say};
 
+mod archive;
 mod divergent;
 
+pub use archive::archive;
 pub use divergent::Divergent;
 
 /// `who` and `status`.

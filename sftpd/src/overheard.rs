@@ -1,5 +1,4 @@
 //! What a client says before the keys are exchanged, from which it follows which algorithms it has chosen: russh tells nobody.
-//! Listened to are only connections that are offered more than the usual.
 //!
 //! Always holds: where the client is not understood, nothing is taken for chosen, and [`Overheard::chosen`] says so. Only the
 //! first exchange of keys is looked at: what comes later is encrypted.
@@ -20,10 +19,16 @@ const KEXINIT: u8 = 20;
 /// Where the lists for key exchange, ciphers and MACs stand in a KEXINIT (RFC 4253, section 7.1).
 const LISTS: [usize; 5] = [0, 2, 3, 4, 5];
 
-/// What a client has chosen that is not offered to everybody.
+/// What a client has chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chosen {
-    /// All of it.
+    /// With what keys are exchanged.
+    pub kex: Option<&'static str>,
+    /// With what both sides encrypt: russh takes the client's list for its own direction for both.
+    pub cipher: Option<&'static str>,
+    /// With what the client's side is authenticated; none where the cipher does that itself.
+    pub mac: Option<&'static str>,
+    /// What of all that is not offered to everybody.
     pub used: Vec<&'static str>,
     /// That for which it knows nothing of the usual instead. Others choose it only because they are offered it.
     pub needed: Vec<&'static str>,
@@ -84,7 +89,10 @@ impl Overheard {
         let usual: Vec<Kind> = offered(self.offer, &[]).collect();
         let list = |number: usize| lists.get(number).copied().unwrap_or_default();
         let has_own_mac = |number| first_of(list(number), &all, number).is_some_and(|kind| is_its_own_mac(&kind));
-        let mut chosen = Chosen::default();
+        let name_of = |number| first_of(list(number), &all, number).and_then(|kind| kind.known_name());
+        let (kex, cipher) = (name_of(0), name_of(2));
+        let mac = if has_own_mac(2) { None } else { name_of(4) };
+        let mut chosen = Chosen { kex, cipher, mac, ..Chosen::default() };
         for number in LISTS {
             // The MACs for both directions stand two behind the ciphers.
             if number >= 4 && has_own_mac(number - 2) {
@@ -187,6 +195,21 @@ mod tests {
         assert_eq!(modern, (none.clone(), none.clone()));
         let unused = of("curve25519-sha256", "aes256-gcm@openssh.com,aes128-cbc", "hmac-sha1");
         assert_eq!(unused, (none.clone(), none), "GCM brings its own");
+    }
+
+    #[test]
+    fn everybodys_algorithms_are_told() {
+        let of = |cipher| {
+            let overheard = overheard(Offer::Modern, &[]);
+            let macs = "hmac-md5,hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com";
+            overheard.take(&[IDENT, &kexinit("curve25519-sha256", cipher, macs)].concat());
+            let Chosen { kex, cipher, mac, .. } = overheard.chosen().unwrap();
+            assert_eq!(kex, Some("curve25519-sha256"));
+            (cipher, mac)
+        };
+        assert_eq!(of("3des-cbc,aes256-gcm@openssh.com,aes128-ctr"), (Some("aes256-gcm@openssh.com"), None));
+        assert_eq!(of("aes192-ctr,aes128-ctr"), (Some("aes192-ctr"), Some("hmac-sha2-512-etm@openssh.com")));
+        assert_eq!(of("x").0, None);
     }
 
     #[test]

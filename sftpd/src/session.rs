@@ -44,15 +44,15 @@ impl SshSession {
 
     fn accept(&mut self, identity: Identity, proof: Proof) -> Auth {
         let (name, peer) = (identity.name().to_owned(), self.connection.peer);
-        let Some(old) = self.connection.chosen() else {
+        let Some(chosen) = self.connection.chosen() else {
             return self.refuse_kindly(&name, proof, "which algorithms its connection uses could not be told");
         };
-        if let Some(algorithm) = old.needed.iter().find(|algorithm| !identity.has_exception_for(algorithm)) {
+        if let Some(algorithm) = chosen.needed.iter().find(|algorithm| !identity.has_exception_for(algorithm)) {
             let reason = format!("its client needs {algorithm}, for which the account has no exception");
             return self.refuse_kindly(&name, proof, &reason);
         }
-        if !old.used.is_empty() {
-            let algorithms = old.used.join(", ");
+        if !chosen.used.is_empty() {
+            let algorithms = chosen.used.join(", ");
             tracing::warn!(account = name, %peer, algorithms, "login with old algorithms, which its address is offered by an exception");
         }
         let Some(ticket) = self.daemon.enter(&identity) else {
@@ -74,7 +74,7 @@ impl SshSession {
         {
             tracing::warn!("{sentence}");
         }
-        self.attempts.accepted = Some(proof.over(&old.used));
+        self.attempts.accepted = Some(proof.over(&chosen));
         self.connection.set_identity(identity);
         Auth::Accept
     }

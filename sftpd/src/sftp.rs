@@ -234,17 +234,23 @@ impl Sftp {
 
     /// The mode of a new file.
     pub fn mode_of_new_file(&self, asked: &Attrs) -> u32 {
-        self.modes().of_new_file(asked)
+        self.modes().of_new_file(asked) | if self.is_agent() { 0o600 } else { 0 }
     }
 
     /// The mode of a new folder.
     pub fn mode_of_new_folder(&self, asked: &Attrs) -> u32 {
-        self.modes().of_new_folder(asked)
+        self.modes().of_new_folder(asked) | if self.is_agent() { 0o700 } else { 0 }
     }
 
     /// What may be set of what a client wants to set on such a thing.
     pub fn settable(&self, kind: FileKind, asked: NewAttributes) -> NewAttributes {
-        if self.modes().are_settable(kind) { asked } else { NewAttributes { mode: None, ..asked } }
+        let is_settable = self.modes().are_settable(kind) && !self.is_agent();
+        if is_settable { asked } else { NewAttributes { mode: None, ..asked } }
+    }
+
+    /// Whether it is one of `agents:`, whose files are read here: by their modes they must not be closed to that.
+    pub fn is_agent(&self) -> bool {
+        matches!(&self.identity, Identity::Account(account) if account.agent.is_some())
     }
 
     /// Under which names the session sees owners.

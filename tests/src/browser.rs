@@ -19,6 +19,9 @@ use crate::wait::within;
 /// How long a page may take to become what a test expects. A browser on a small machine that others use, too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a page may take to fit into another window.
+const FITTING: Duration = Duration::from_secs(10);
+
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
@@ -165,6 +168,27 @@ impl Browser {
             const named = found.map((element) => `${element.tagName}.${element.getAttribute('class')}#${element.id}`);
             return `${page.scrollWidth} of ${page.clientWidth}: ${named.slice(0, 20).join(' ')}`";
         self.run(script, &[]).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Looks at the page on a telephone and at a desk, in dark and in light: it must fit, no name may have become markup or turn text around,
+    /// and the browser must have nothing to complain of.
+    #[track_caller]
+    pub fn looks_well(&self, what: &str) {
+        for view in [PHONE, DESK] {
+            self.look_as(view);
+            let mut outside = String::new();
+            // Charts follow a new width in their own time.
+            let fits = || {
+                outside = self.sticks_out();
+                outside.is_empty()
+            };
+            let fitted =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within(FITTING, "the page fits", fits)));
+            assert!(fitted.is_ok(), "{what} {view:?}: {outside}");
+        }
+        assert_eq!(self.count("img, b, [onerror]"), 0, "{what}: a name has become markup");
+        assert!(!self.text("main").contains('\u{202e}'), "{what}: the direction of text is turned");
+        assert_eq!(self.complaints(), Vec::<String>::new(), "{what}");
     }
 
     /// Writes a picture of what is to be seen, as PNG.

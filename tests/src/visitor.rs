@@ -46,6 +46,12 @@ impl Visitor {
         &self.address
     }
 
+    /// What it sends as its cookies.
+    pub fn cookies(&self) -> String {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        cookies.join("; ")
+    }
+
     /// Asks for a page.
     #[track_caller]
     pub fn get(&mut self, path: &str) -> Answer {
@@ -69,13 +75,12 @@ impl Visitor {
     #[track_caller]
     fn send(&mut self, what: &str, form: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).expect("the page answers");
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         write!(
             stream,
             "{what} HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nConnection: close\r\nCookie: {1}\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {2}\r\n\r\n{form}",
             self.address,
-            cookies.join("; "),
+            self.cookies(),
             form.len()
         )
         .expect("it can be asked");

@@ -408,3 +408,34 @@ fn every_change_of_the_accounts_is_on_record_with_who_made_it() {
     let text = std::fs::read_to_string(master.logs().join("activity.log")).unwrap();
     assert!(!text.contains("new-password"), "no password is on record");
 }
+
+#[test]
+fn a_login_is_on_record_with_the_algorithms_that_its_connection_uses() {
+    let master = Machine::master().start();
+    let cases = [
+        (["Ciphers=aes256-gcm@openssh.com", "KexAlgorithms=curve25519-sha256"], "aes256-gcm@openssh.com", None),
+        (
+            ["Ciphers=chacha20-poly1305@openssh.com", "MACs=hmac-sha2-256-etm@openssh.com"],
+            "chacha20-poly1305@openssh.com",
+            None,
+        ),
+        (
+            ["Ciphers=aes192-ctr", "MACs=hmac-sha2-512-etm@openssh.com"],
+            "aes192-ctr",
+            Some("hmac-sha2-512-etm@openssh.com"),
+        ),
+    ];
+    for (number, (options, cipher, mac)) in cases.into_iter().enumerate() {
+        let client = options.iter().fold(master.sftp(USER), |client, option| client.option(option));
+        // What OpenSSH itself says that it has agreed on.
+        let (_, said) = run(client.command("sftp").args(["-v", "-b", "/dev/null", &client.target()]));
+        assert!(said.contains(&format!("cipher: {cipher}")), "{said}");
+        let is_it = |record: &&Activity| record.sender == "login";
+        eventually("the login is on record", || master.activity().iter().filter(is_it).count() == number + 1);
+        let record = master.activity().into_iter().rfind(|record| record.sender == "login").unwrap();
+        assert_eq!((record.cipher.as_deref(), record.mac.as_deref()), (Some(cipher), mac), "{record:?}");
+        let kex = record.kex.unwrap();
+        assert!(said.contains(&format!("kex: algorithm: {kex}")), "{kex} {said}");
+        assert_eq!(record.old_algorithms, None);
+    }
+}

@@ -1,32 +1,19 @@
 //! The console as a person uses it: two machines with a filesync each, the program, and a browser, without scripts and with them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
-use std::process::Command;
 use std::time::Duration;
 
 use pair::activity::{Activity, Level, Outcome, sender};
 use tests::load::Chance;
-use tests::{ADMIN, Browser, DESK, Duo, Machine, PHONE, Program, USER, View, Visitor, binary, within};
+use tests::step::NEW;
+use tests::{ADMIN, Anybody, Browser, DESK, Duo, Machine, Raw, USER, View, Visitor, console, within};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// How long a page may take to fit into another window.
-const FITTING: Duration = Duration::from_secs(10);
 
 const SAFE: &str = "Safe: everything acknowledged is on both machines";
 
 /// A name that would be markup, a formula or a trick for the eye, where somebody forgot that it is text.
 const HOSTILE: &str = "=<img src=x onerror=alert(1)><b>&amp;\u{202e}gpj.exe";
-
-/// The console beside a machine, and what it has said: its address.
-fn console(machine: &Machine) -> (Program, String) {
-    let mut command = Command::new(binary("console"));
-    command.env("CONSOLE_LISTEN", "127.0.0.1:0").env("CONSOLE_NODES", format!("here={}", machine.address()));
-    command.env("CONSOLE_STATE", machine.state()).env("CONSOLE_LOGS", machine.logs()).env("TZ", "UTC");
-    let mut program = Program::start(&mut command);
-    let address = program.wait_for_line("listening on http://").trim().to_owned();
-    (program, address)
-}
 
 /// What stands in the page's first heading.
 fn heading(text: &str) -> String {
@@ -112,14 +99,14 @@ fn in_a_real_browser_charts_are_drawn_filters_stand_in_the_address_and_new_recor
     browser.log_in(&page("/"), ADMIN);
 
     browser.until("the state is safe", || browser.text("h1").starts_with(SAFE));
-    looks_well(&browser, "the state");
+    browser.looks_well("the state");
 
     browser.until("the uploads are counted", || {
         browser.go(&page("/activity"));
         browser.count(".plot") > 0
     });
     charts_are_drawn(&browser);
-    looks_well(&browser, "the activity");
+    browser.looks_well("the activity");
     browser.type_into("#account", USER.0);
     browser.click("form.filter button");
     browser.until("the filter stands in the address", || browser.address().contains("account=EPuser"));
@@ -133,15 +120,45 @@ fn in_a_real_browser_charts_are_drawn_filters_stand_in_the_address_and_new_recor
         return layout.xaxis.type === 'log' || layout.yaxis.type === 'log'";
     assert_eq!(browser.run(is_log, &[]), true);
 
+    let (_runtime, _visit) = hostile_visit(&duo.machines[0]);
+    let mut raw = Raw::greeted(&duo.machines[0], USER);
+    raw.open(HOSTILE.as_bytes(), NEW, None).handle();
+    browser.go(&page("/connections"));
+    browser.until("who is connected is shown, and what is on its way", || {
+        let text = browser.text("main");
+        text.contains("<script>alert(2)</script>") && text.contains("uploads /=<img src=x onerror=alert(1)>")
+    });
+    assert_eq!(browser.count("main script"), 0);
+    browser.looks_well("the connections");
+    drop(raw);
+    browser.until("it goes by itself", || !browser.text("main").contains("uploads"));
+    let end = "[...document.querySelectorAll('#live tr')].find(row => row.textContent.includes(arguments[0]))
+        .querySelector('button').click(); return null";
+    browser.run(end, &[USER.0.into()]);
+    browser.until("the order is said in words", || browser.text("h1") == "End connections");
+    assert!(browser.text("main").contains(USER.0) && browser.count("#password") == 1, "{}", browser.text("main"));
+    browser.looks_well("the order");
+
     browser.go(&page("/records"));
     assert!(browser.text("main").contains("one.csv"), "{}", browser.text("main"));
     assert!(browser.text("main").contains("<img src=x onerror=alert(1)>"), "{}", browser.text("main"));
-    looks_well(&browser, "the records");
+    browser.looks_well("the records");
     browser.run("window.isTheSamePage = true; return null", &[]);
     assert!(duo.machines[0].put(USER, "while-watched.txt", "new"));
     browser.until("a new upload comes by itself", || browser.text("main").contains("while-watched.txt"));
     assert_eq!(browser.run("return window.isTheSamePage", &[]), true, "without a reload");
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// Somebody is logged in whose client's name would be markup.
+fn hostile_visit(machine: &Machine) -> (tokio::runtime::Runtime, russh::client::Handle<Anybody>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let name = "SSH-2.0-<script>alert(2)</script>".to_owned().into();
+    let config = russh::client::Config { client_id: russh::SshId::Standard(name), ..russh::client::Config::default() };
+    let address = machine.address();
+    let mut visit = runtime.block_on(russh::client::connect(config.into(), address, Anybody::default())).unwrap();
+    assert!(runtime.block_on(visit.authenticate_password(USER.0, USER.1)).unwrap().success());
+    (runtime, visit)
 }
 
 /// Every chart has its drawing, and the browser has nothing to complain of.
@@ -155,25 +172,6 @@ fn charts_are_drawn(browser: &Browser) {
         browser.count(".plot[data-figure]") > 0 && browser.run(missing, &[]) == 0
     });
     assert_eq!(browser.complaints(), Vec::<String>::new());
-}
-
-/// On a desk and on a telephone, in light and dark; and no name has become markup.
-#[track_caller]
-fn looks_well(browser: &Browser, what: &str) {
-    for view in [PHONE, DESK] {
-        browser.look_as(view);
-        let mut outside = String::new();
-        // Charts follow a new width in their own time.
-        let fits = || {
-            outside = browser.sticks_out();
-            outside.is_empty()
-        };
-        let fitted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within(FITTING, "the page fits", fits)));
-        assert!(fitted.is_ok(), "{what} {view:?}: {outside}");
-    }
-    assert_eq!(browser.count("img, b, [onerror]"), 0, "{what}: a name has become markup");
-    assert!(!browser.text("main").contains('\u{202e}'), "{what}: the direction of text is turned");
-    assert_eq!(browser.complaints(), Vec::<String>::new(), "{what}");
 }
 
 /// Draws the pictures in docs/images anew: `cargo test -p tests --test console_page pictures -- --ignored`.

@@ -155,7 +155,7 @@ fn is_confined(project: &Project, program: &str) {
     assert!(!ok && text.contains("Read-only file system"), "{text}");
     let limits = project.inspect(program, "{{.HostConfig.Memory}} {{.HostConfig.LogConfig.Config}}");
     assert!(!limits.starts_with('0') && limits.contains("max-size:10m"), "{limits}");
-    for folder in [("filesync", "/data"), ("console", "/logs"), ("console", "/tls")] {
+    for folder in [("filesync", "/data"), ("console", "/data"), ("console", "/logs"), ("console", "/tls")] {
         if program == folder.0 {
             let (ok, text) = project.exec(program, &["touch", &format!("{}/x", folder.1)]);
             assert!(!ok && text.contains("Read-only file system"), "{text}");

@@ -28,7 +28,11 @@ fn wrong_files() -> Vec<Wrong> {
             b"- name: a\n".to_vec(),
             "1:1: something else stands here, expected `users:` with the users below it",
         ),
-        ("another key", b"accounts:\n  A: {name: a}\n".to_vec(), "1:1: unknown field: there are users, trusted_ca"),
+        (
+            "another key",
+            b"accounts:\n  A: {name: a}\n".to_vec(),
+            "1:1: unknown field: there are users, agents, trusted_ca",
+        ),
         ("UTF-16", utf16(SEED), "1:1: the file is not UTF-8 (first on line 1): save it as UTF-8"),
         (
             "Latin-1",
@@ -195,7 +199,7 @@ fn wrong_values() -> Vec<Wrong> {
         (
             "an alias bomb",
             format!("{bomb}users: *a11\n").into_bytes(),
-            "1:1: unknown field: there are users, trusted_ca",
+            "1:1: unknown field: there are users, agents, trusted_ca",
         ),
         (
             "a thousand brackets",

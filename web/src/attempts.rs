@@ -3,6 +3,8 @@
 //! Every try counts, right or wrong, before the password is looked at. IPv6 addresses count by their network of 64 bits, because a
 //! household has so many. All together stay below what sftpd's guard bans for (15 s, 5 for each failure): there all tries come from the
 //! page, and who mistypes would shut it out with the load that it runs. Passwords of accounts that a page takes count, too.
+//!
+//! Three at once would not stay below: three failures are 15 s but for the moments between them, which nobody vouches for.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;

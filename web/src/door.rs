@@ -26,8 +26,10 @@ use crate::login;
 use crate::sessions::{Session, Sessions};
 use crate::token::Token;
 
-/// Bytes of a form. Ours need a hundredth of it.
-pub const FORM_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a form. The largest of ours is a page of the console's archive with each of its 200 rows ticked, whose names may be long.
+pub const FORM_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a form of somebody without a session: a login needs a hundredth of it.
+const STRANGERS_FORM_BYTES_MAX: usize = 64 * 1024;
 /// How long a form may take to arrive.
 const FORM_TIME_MAX: Duration = Duration::from_secs(10);
 /// Logins that are looked at together; more wait.
@@ -174,6 +176,10 @@ pub(crate) fn cookie_token(headers: &HeaderMap, name: &str) -> Option<Token> {
 /// # Errors
 /// The answer to give, where it did not.
 pub(crate) async fn form_of(request: Request, behind_proxy: bool) -> Result<(Request, Bytes), Response> {
+    form_within(request, behind_proxy, STRANGERS_FORM_BYTES_MAX).await
+}
+
+async fn form_within(request: Request, behind_proxy: bool, bytes_max: usize) -> Result<(Request, Bytes), Response> {
     let refuse = |status: StatusCode, text: &'static str| (status, text).into_response();
     if !is_from_here(request.headers(), behind_proxy) {
         return Err(refuse(StatusCode::FORBIDDEN, "This form was sent from another site.\n"));
@@ -184,7 +190,7 @@ pub(crate) async fn form_of(request: Request, behind_proxy: bool) -> Result<(Req
         return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Only forms are accepted here.\n"));
     }
     let (parts, body) = request.into_parts();
-    let arrived = tokio::time::timeout(FORM_TIME_MAX, axum::body::to_bytes(body, FORM_BYTES_MAX)).await;
+    let arrived = tokio::time::timeout(FORM_TIME_MAX, axum::body::to_bytes(body, bytes_max)).await;
     let bytes = arrived
         .map_err(|_| refuse(StatusCode::REQUEST_TIMEOUT, "The form did not arrive in time.\n"))?
         .map_err(|_| refuse(StatusCode::PAYLOAD_TOO_LARGE, "The form is too large.\n"))?;
@@ -215,7 +221,7 @@ async fn guard(State(door): State<Arc<Door>>, mut request: Request, next: Next) 
     };
     if !request.method().is_safe() {
         let form;
-        (request, form) = match form_of(request, door.settings.behind_proxy).await {
+        (request, form) = match form_within(request, door.settings.behind_proxy, FORM_BYTES_MAX).await {
             Ok(arrived) => arrived,
             Err(answer) => return answer,
         };

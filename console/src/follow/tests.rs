@@ -312,7 +312,7 @@ fn what_is_too_old_goes_in_steps_and_does_not_come_back() {
     assert_eq!(world.look().records, 3);
     while world.follower().let_go().unwrap() {}
     let reader = Reader::open(&world.state, TimeZone::UTC).unwrap();
-    assert_eq!(reader.totals(&Filter::default()).unwrap().records, 1);
+    assert_eq!(reader.moved(&Filter::default(), 1).unwrap().totals.records, 1);
     assert_eq!(reader.newest(&Filter::default(), None, 10).unwrap().records.len(), 1);
     world.append("late.log", &at(9, "2020-01-01T00:00:00Z".into()));
     assert_eq!(world.look().too_old, 1);

@@ -4,22 +4,16 @@
 //! is read through from its beginning each time, so that no file takes memory.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::folder;
 use super::recognise::Sight;
+use crate::packing::{At, FIRST_BYTES, Packing, is_damage};
 use crate::store::{TAIL_BYTES, hash_of};
-
-/// How the packings begin.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-
-/// Read from a file at a time, in bytes.
-const READ_BYTES: usize = 256 * 1024;
 
 /// A file that was changed so lately may be changed again without that being seen by its time.
 const LATELY: Duration = Duration::from_secs(2);
@@ -46,13 +40,6 @@ impl State {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
-    Plain,
-    Gzip,
-    Zstd,
-}
-
 /// A file's text.
 pub struct Text {
     file: Arc<File>,
@@ -70,13 +57,8 @@ impl Text {
         let state = State { device: found.dev(), inode: found.ino(), bytes: found.len(), changed_ns };
         let file = Arc::new(file);
         let mut first = Vec::new();
-        At { file: file.clone(), offset: 0 }.take(4).read_to_end(&mut first)?;
-        let packing = match first.as_slice() {
-            first if first.starts_with(&GZIP) => Packing::Gzip,
-            first if first.starts_with(&ZSTD) => Packing::Zstd,
-            _ => Packing::Plain,
-        };
-        Ok(Some(Text { file, packing, state }))
+        At::new(file.clone(), 0).take(FIRST_BYTES as u64).read_to_end(&mut first)?;
+        Ok(Some(Text { file, packing: Packing::of(&first), state }))
     }
 
     /// Whether it is packed.
@@ -113,14 +95,14 @@ impl Text {
     pub fn whole_lines(&self, near: u64) -> io::Result<u64> {
         let start = self.state.bytes.saturating_sub(near);
         let mut end = Vec::new();
-        At { file: self.file.clone(), offset: start }.take(near).read_to_end(&mut end)?;
+        At::new(self.file.clone(), start).take(near).read_to_end(&mut end)?;
         Ok(end.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| start + last as u64 + 1))
     }
 
     /// What follows a place. A packed text that ends before it is an error.
     pub fn from(&self, start: u64) -> io::Result<Box<dyn Read + Send>> {
         if !self.is_packed() {
-            return Ok(Box::new(At { file: self.file.clone(), offset: start }));
+            return Ok(Box::new(At::new(self.file.clone(), start)));
         }
         let mut reader = self.whole_again()?;
         let skipped = io::copy(&mut reader.by_ref().take(start), &mut io::sink())?;
@@ -131,31 +113,6 @@ impl Text {
     }
 
     fn whole_again(&self) -> io::Result<Box<dyn Read + Send>> {
-        let bytes = BufReader::with_capacity(READ_BYTES, At { file: self.file.clone(), offset: 0 });
-        Ok(match self.packing {
-            Packing::Plain => Box::new(bytes),
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
-            Packing::Zstd => Box::new(zstd::Decoder::with_buffer(bytes)?),
-        })
-    }
-}
-
-/// Whether a packed text ends too early or is none: what was read of it until then is right.
-pub fn is_damage(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | InvalidInput | InvalidData | Other)
-}
-
-/// A file from a place on, whoever else reads it.
-struct At {
-    file: Arc<File>,
-    offset: u64,
-}
-
-impl Read for At {
-    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(space, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
+        self.packing.text_of(&self.file, None)
     }
 }

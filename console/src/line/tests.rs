@@ -92,6 +92,20 @@ fn sftpgos_logins_are_read_in_their_old_and_new_form() {
 }
 
 #[test]
+fn our_logins_tell_all_algorithms_and_older_ones_those_that_are_old() {
+    let of = |more: &str| {
+        record(&format!(r#"{{"id":1,"time":"2026-10-01T16:53:57.743Z","sender":"login","username":"p",{more}}}"#))
+            .algorithms
+    };
+    let (ctr, kex) = (r#""cipher":"aes192-ctr","mac":"hmac-sha2-256""#, r#""kex":"curve25519-sha256""#);
+    assert_eq!(of(&format!("{ctr},{kex}")), "aes192-ctr, hmac-sha2-256, curve25519-sha256");
+    assert_eq!(of(&format!(r#""cipher":"aes256-gcm@openssh.com",{kex}"#)), "aes256-gcm@openssh.com, curve25519-sha256");
+    assert_eq!(of(r#""old_algorithms":"hmac-sha1""#), "hmac-sha1");
+    let both = of(r#""cipher":"aes128-cbc","mac":"hmac-sha1","kex":"x","old_algorithms":"aes128-cbc, hmac-sha1""#);
+    assert_eq!(both, "aes128-cbc, hmac-sha1, x", "each once");
+}
+
+#[test]
 fn what_sftpgo_says_of_itself_is_passed_over() {
     let lines = [
         r#"{"level":"debug","time":"2026-10-01T16:54:01.437","sender":"defender","client_ip":"10.0.0.9","event":"UserNotFound","score":8}"#,

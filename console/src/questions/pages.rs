@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::scope::{Condition, Scope, numbers};
 use super::{Filter, Reader};
 use crate::record::{Kind, Operation, Outcome};
+use crate::store::folders::range;
 
 pub use search::{How, Search};
 
@@ -303,7 +304,8 @@ fn newest_first(keys: &mut Vec<Key>, keys_max: usize) {
     keys.truncate(keys_max);
 }
 
-fn times(scope: &Scope, before: Option<Key>) -> Condition {
+/// When.
+pub(super) fn times(scope: &Scope, before: Option<Key>) -> Condition {
     let within = [Value::Integer(scope.from_ms), Value::Integer(scope.until_ms)];
     let condition = Condition::default().and("time_ms >= ? AND time_ms < ?", within);
     match before {
@@ -317,11 +319,8 @@ fn times(scope: &Scope, before: Option<Key>) -> Condition {
 
 /// What lies below a folder; for the one above all whatever has a path.
 pub(super) fn path_range(folder: &str) -> Condition {
-    if folder.is_empty() {
-        return Condition::default().and("path IS NOT NULL", []);
-    }
-    let text = |end: &str| Value::Text(format!("{folder}{end}"));
-    Condition::default().and("path >= ? AND path < ?", [text("/"), text("0")])
+    let (sql, values) = range(folder);
+    Condition::default().and(sql, values.into_iter().map(Value::Text))
 }
 
 fn record_of(row: &Row) -> rusqlite::Result<Record> {

@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::params_from_iter;
+use rusqlite::types::Value;
 use serde::Serialize;
 
-use super::pages::path_range;
-use super::scope::numbers;
+use super::pages::{path_range, times};
+use super::scope::{Condition, Scope};
 use super::{Filter, Reader};
 use crate::cause::cause_of;
 use crate::record::{Kind, Operation, Outcome};
+use crate::store::folders::is_counted;
 
 /// Names of accounts that stand with an answer at most.
 const NAMES_MAX: usize = 20;
 
-/// Failures that are looked at one by one, where a folder is asked about: the newest.
+/// Failures that are looked at one by one, where a folder is asked about that is not counted.
 const FAILURES_MAX: usize = 50_000;
 
 /// Something that fails.
@@ -39,7 +41,7 @@ pub struct Failure {
 pub struct ClientUse {
     /// What it calls itself.
     pub client: String,
-    /// Ciphers and other algorithms, as far as the log has them: of our own those that are old.
+    /// Ciphers and other algorithms, as far as the log has them.
     pub algorithms: String,
     /// Logins.
     pub logins: u64,
@@ -68,13 +70,18 @@ impl Reader {
     /// Failures by their cause, the most frequent first, so many at most.
     pub fn failures(&self, filter: &Filter, causes_max: usize) -> anyhow::Result<Vec<Failure>> {
         let scope = self.scope(filter)?;
-        if scope.folder.is_some() {
-            return self.failures_in_folder(filter, causes_max);
-        }
-        let condition = scope.who_and_what().with(scope.days());
+        let (table, own) = match &scope.folder {
+            None => ("failure_day", Condition::default()),
+            Some(folder) if is_counted(&self.db, folder)? => {
+                let own = Condition::default().and("folder = ?", [Value::Text(folder.clone())]);
+                ("folder_failure_day", own)
+            }
+            Some(folder) => return self.failures_in_folder(&scope, folder, causes_max),
+        };
+        let condition = own.with(scope.who_and_what()).with(scope.days());
         let sql = format!(
             "SELECT ifnull(word.text, ''), kind, sum(records), count(DISTINCT account), max(last_ms)
-             FROM failure_day LEFT JOIN word ON word.id = cause WHERE 1 {}
+             FROM {table} LEFT JOIN word ON word.id = cause WHERE 1 {}
              GROUP BY cause, kind ORDER BY 3 DESC, 5 DESC LIMIT {causes_max}",
             condition.sql
         );
@@ -93,21 +100,14 @@ impl Reader {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    fn failures_in_folder(&self, filter: &Filter, causes_max: usize) -> anyhow::Result<Vec<Failure>> {
-        let scope = self.scope(filter)?;
+    /// Those of a folder that is not counted, one by one: they are few.
+    fn failures_in_folder(&self, scope: &Scope, folder: &str, causes_max: usize) -> anyhow::Result<Vec<Failure>> {
         let kinds = scope.kinds.clone().unwrap_or_else(|| Kind::all().collect());
         let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| kind.outcome().is_failure()).collect();
-        let condition = match scope.account {
-            Some(account) => super::scope::Condition::default().and("account = ?", [account.into()]),
-            None => super::scope::Condition::default(),
-        };
-        let condition = condition.with(path_range(scope.folder.as_deref().unwrap_or_default()));
+        let failed = Scope { kinds: Some(kinds), ..scope.clone() };
+        let condition = path_range(folder).with(failed.who_and_what()).with(times(scope, None));
         let sql = format!(
-            "SELECT kind, account, error, time_ms FROM record INDEXED BY record_kind
-             WHERE kind IN ({}) AND time_ms >= {} AND time_ms < {} {} LIMIT {FAILURES_MAX}",
-            numbers(&kinds),
-            scope.from_ms,
-            scope.until_ms,
+            "SELECT kind, account, error, time_ms FROM record INDEXED BY record_path WHERE 1 {} LIMIT {FAILURES_MAX}",
             condition.sql
         );
         let mut found: HashMap<(String, u16), (u64, BTreeSet<i64>, i64)> = HashMap::new();

@@ -124,19 +124,6 @@ impl Scope {
         let hours = [Value::Integer(self.first_hour), Value::Integer(self.end_hour)];
         Condition::default().and("hour >= ? AND hour < ?", hours)
     }
-
-    /// The folder's own rows and those below it, of the table that has figures by folder.
-    pub fn below(&self) -> Condition {
-        match self.folder.as_deref() {
-            None | Some("") => Condition::default(),
-            Some(folder) => {
-                let text = |end: &str| Value::Text(format!("{folder}{end}"));
-                // The range holds what only begins alike, too; that is what the rest is for.
-                let sql = "folder >= ? AND folder < ? AND (folder = ? OR folder >= ?)";
-                Condition::default().and(sql, [text(""), text("0"), text(""), text("/")])
-            }
-        }
-    }
 }
 
 impl Condition {

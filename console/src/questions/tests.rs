@@ -66,8 +66,12 @@ fn world(count: u64) -> World {
     let folder = tempfile::tempdir().unwrap();
     let entries: Vec<Entry> = (0..count).map(entry).collect();
     let mut store = Store::open(folder.path(), zone()).unwrap();
-    let batch = Batch { entries: entries.clone(), lines: count, consumed: 1, ..Batch::default() };
-    store.take(&mut Stream::default(), &batch, 0).unwrap();
+    // In several transactions, between which some folders become large.
+    let mut stream = Stream::default();
+    for (number, entries) in entries.chunks(150).enumerate() {
+        let batch = Batch { entries: entries.to_vec(), consumed: number as u64 + 1, ..Batch::default() };
+        store.take(&mut stream, &batch, 0).unwrap();
+    }
     let reader = Reader::open(folder.path(), zone()).unwrap();
     World { _folder: folder, entries, reader }
 }
@@ -143,7 +147,8 @@ proptest! {
 
 fn figures_are_right(world: &World, filter: &Filter) {
     let meant = world.meant(filter);
-    let totals = world.reader.totals(filter).unwrap();
+    let moved = world.reader.moved(filter, 100).unwrap();
+    let totals = moved.totals;
     assert_eq!(totals.records, meant.len() as u64, "{filter:?}");
     let bytes = |operation| {
         meant
@@ -156,20 +161,33 @@ fn figures_are_right(world: &World, filter: &Filter) {
     assert_eq!(totals.downloaded_bytes, bytes(Operation::Download) as u64);
     let failed = meant.iter().filter(|entry| entry.operation.is_some_and(Operation::is_transfer) && is_failure(entry));
     assert_eq!(totals.failed_transfers, failed.count() as u64);
-    let by_account = world.reader.by_account(filter, 100).unwrap();
-    for figures in &by_account {
+    for figures in &moved.accounts {
         let of_account = meant.iter().filter(|entry| entry.account == figures.account).count();
         assert_eq!(figures.totals.records, of_account as u64, "{filter:?} {}", figures.account);
     }
     let calendar = crate::calendar::Calendar::new(zone());
     let mut days: BTreeMap<Date, u64> = BTreeMap::new();
     meant.iter().for_each(|entry| *days.entry(calendar.date(entry.time_ms)).or_default() += 1);
-    let by_day = world.reader.by_day(filter).unwrap();
-    assert_eq!(by_day.iter().fold(Totals::default(), |sum, day| sum.and(&day.totals)), totals, "{filter:?}");
-    assert_eq!(by_day.iter().map(|day| (day.date, day.totals.records)).collect::<BTreeMap<_, _>>(), days, "{filter:?}");
-    let week = world.reader.hours_of_week(filter).unwrap();
-    let in_week: u64 = week.iter().flatten().map(|hour| hour.uploads + hour.downloads).sum();
-    assert_eq!(in_week, totals.uploads + totals.downloads + totals.failed_transfers, "{filter:?}");
+    assert_eq!(
+        moved.days.iter().map(|day| (day.date, day.totals.records)).collect::<BTreeMap<_, _>>(),
+        days,
+        "{filter:?}"
+    );
+    let mut week = [[(0, 0); 24]; 7];
+    for entry in meant.iter().filter(|entry| entry.operation.is_some_and(Operation::is_transfer)) {
+        let (weekday, hour) = calendar.weekday_and_hour(calendar.hour(entry.time_ms));
+        let (records, bytes) = &mut week[weekday][hour];
+        (*records, *bytes) = (*records + 1, *bytes + entry.moved_bytes.unwrap_or(0).unsigned_abs());
+    }
+    let of_hour = |hour: HourFigures| (hour.uploads + hour.downloads, hour.uploaded_bytes + hour.downloaded_bytes);
+    assert_eq!(moved.week.map(|day| day.map(of_hour)), week, "{filter:?}");
+    let timed = |entry: &&&Entry| {
+        entry.operation.is_some_and(Operation::is_transfer)
+            && entry.moved_bytes.is_some_and(|bytes| bytes >= 256 * 1024)
+            && entry.elapsed_ms.is_some_and(|elapsed_ms| elapsed_ms > 0)
+    };
+    let of_slow: u64 = moved.slowest.iter().map(|speed| speed.transfers).sum();
+    assert_eq!(of_slow, meant.iter().filter(timed).count() as u64, "{filter:?}");
     let failures: u64 = world.reader.failures(filter, 100).unwrap().iter().map(|failure| failure.records).sum();
     assert_eq!(failures, meant.iter().filter(|entry| is_failure(entry)).count() as u64, "{filter:?}");
 }
@@ -227,7 +245,7 @@ fn people_and_speeds_are_told_apart() {
     assert!(failed.len() == 12 && failed.windows(2).all(|pair| pair[0].records >= pair[1].records));
     let of_anna = Filter { account: Some("anna".into()), ..Filter::default() };
     assert!(world.reader.failed_logins(&of_anna, 100).unwrap().iter().all(|login| login.account == "anna"));
-    let slow = world.reader.slowest(&all, 10).unwrap();
+    let slow = world.reader.moved(&all, 10).unwrap().slowest;
     assert!(slow.len() == 4 && slow.windows(2).all(|pair| pair[0].bytes_per_s <= pair[1].bytes_per_s));
     let causes = world.reader.failures(&all, 10).unwrap();
     assert!(causes.iter().all(|failure| failure.cause == "quota exceeded: # of # GiB used"), "{causes:?}");
@@ -247,7 +265,8 @@ fn many_may_ask_at_a_time_and_who_writes_waits_for_nobody() {
             readers.ask(|inner| {
                 let batch = Batch { entries: vec![entry(1)], lines: 1, consumed: 1, ..Batch::default() };
                 store.take(&mut stream, &batch, 0)?;
-                assert_eq!(outer.totals(&Filter::default())?.records + inner.totals(&Filter::default())?.records, 2);
+                let of = |reader: &Reader| reader.moved(&Filter::default(), 1).map(|moved| moved.totals.records);
+                assert_eq!(of(outer)? + of(inner)?, 2);
                 Ok(())
             })
         })

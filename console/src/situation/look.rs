@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filesync::status::Report;
-use filesync::store::{Held, Known, known};
+use filesync::store::{Held, Known, known_in_short};
 use filesync::tree::shown;
 use pair::control::{Answer, Ban, Order, Status, ask};
 use tokio::task::JoinHandle;
@@ -147,7 +147,7 @@ async fn in_time(asking: impl Future<Output = anyhow::Result<Answer>>) -> Result
 
 fn read(state: &Path) -> anyhow::Result<Local> {
     let is_pair = pair::node::path(state).exists();
-    let mirrors = known(&state.join("filesync.db"))?.into_iter().map(mirror).collect();
+    let mirrors = known_in_short(&state.join("filesync.db"), PATHS_MAX)?.into_iter().map(mirror).collect();
     Ok(Local { is_pair, mirrors })
 }
 
@@ -158,10 +158,9 @@ fn mirror(known: Known) -> Mirror {
     held.sort_by_key(|held| std::cmp::Reverse(held.entries));
     let (held_paths, held_entries) = (held.len() as u64, held.iter().map(|held| held.entries).sum());
     held.truncate(PATHS_MAX);
+    let troubles_count = known.troubles_count;
     let mut troubles: Vec<_> = known.troubles.into_iter().collect();
-    let troubles_count = troubles.len() as u64;
     troubles.sort_by_key(|(_, trouble)| trouble.first_s);
-    troubles.truncate(PATHS_MAX);
     let waiting = troubles.into_iter().map(|(path, trouble)| Waiting {
         path: shown(&path),
         sentence: trouble.sentence,

@@ -1,11 +1,13 @@
-//! What records come to, by hour, day, account, folder, cause and client: added up for many records, then written at once.
+//! What records come to, by hour, day, account, cause and client: added up for many records, then written at once. What those below a
+//! folder come to is [`super::folders`]' business.
 //!
 //! Always holds: the figures are those of the records that are kept; they change in the same transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, Row, params};
 
+use super::folders::{FolderFigures, Folders};
 use super::words::Words;
 use crate::calendar::Calendar;
 use crate::cause::cause_of;
@@ -14,23 +16,29 @@ use crate::record::{Kind, Operation};
 /// Files that are smaller say more about round trips than about a partner's line, in bytes.
 const TIMED_BYTES_MIN: i64 = 256 * 1024;
 
-/// The longest folder that figures are kept of, in bytes; what is deeper counts for it.
-const FOLDER_BYTES_MAX: usize = 1024;
-
 /// What some records come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    records: i64,
-    bytes: i64,
-    elapsed_ms: i64,
+#[allow(missing_docs, reason = "they are the columns of the tables")]
+pub struct Sum {
+    pub records: i64,
+    pub bytes: i64,
+    pub elapsed_ms: i64,
     /// Transfers that were large enough to tell how fast they were.
-    timed: i64,
-    timed_bytes: i64,
-    timed_ms: i64,
+    pub timed: i64,
+    pub timed_bytes: i64,
+    pub timed_ms: i64,
 }
 
 impl Sum {
-    fn add(&mut self, other: Sum) {
+    /// Of one record.
+    pub fn of(kind: Kind, bytes: i64, elapsed_ms: i64) -> Sum {
+        let is_timed = kind.operation().is_transfer() && bytes >= TIMED_BYTES_MIN && elapsed_ms > 0;
+        let (timed, timed_bytes, timed_ms) = if is_timed { (1, bytes, elapsed_ms) } else { (0, 0, 0) };
+        Sum { records: 1, bytes, elapsed_ms, timed, timed_bytes, timed_ms }
+    }
+
+    /// Adds another.
+    pub fn add(&mut self, other: Sum) {
         self.records += other.records;
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.elapsed_ms = self.elapsed_ms.saturating_add(other.elapsed_ms);
@@ -42,13 +50,16 @@ impl Sum {
 
 /// How often something was, and when last.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    records: i64,
-    last_ms: i64,
+pub struct Seen {
+    /// How often.
+    pub records: i64,
+    /// When last, in milliseconds since 1970.
+    pub last_ms: i64,
 }
 
 impl Seen {
-    fn add(&mut self, at_ms: i64) {
+    /// Once more.
+    pub fn add(&mut self, at_ms: i64) {
         self.last_ms = if self.records == 0 { at_ms } else { self.last_ms.max(at_ms) };
         self.records += 1;
     }
@@ -63,8 +74,8 @@ pub struct Counted<'a> {
     pub kind: Kind,
     /// The account's number.
     pub account: i64,
-    /// The folder of its path.
-    pub folder: Option<&'a str>,
+    /// Its path.
+    pub path: Option<&'a str>,
     /// Bytes that were moved.
     pub bytes: i64,
     /// How long it took.
@@ -85,7 +96,7 @@ pub struct Figures {
     hour: HashMap<(i64, u16), Sum>,
     account_hour: HashMap<(i64, i64, u16), Sum>,
     day: HashMap<(i32, i64, u16), Sum>,
-    folder_hour: HashMap<String, HashMap<(i64, i64, u16), Sum>>,
+    below: FolderFigures,
     failure: HashMap<(i32, String, u16, i64), Seen>,
     client: HashMap<(i32, i64, i64, i64), Seen>,
     failed_login: HashMap<(i32, i64, String), Seen>,
@@ -93,23 +104,16 @@ pub struct Figures {
 
 impl Figures {
     /// Adds a record.
-    pub fn add(&mut self, counted: Counted<'_>, calendar: &mut Calendar) {
+    pub fn add(&mut self, counted: Counted<'_>, calendar: &mut Calendar, folders: &Folders) {
         let Counted { time_ms, kind, account, .. } = counted;
         let (hour, day) = (calendar.hour(time_ms), calendar.day(time_ms));
-        let sum = sum_of(&counted);
+        let sum = Sum::of(kind, counted.bytes, counted.elapsed_ms);
         self.hour.entry((hour, kind.0)).or_default().add(sum);
         self.account_hour.entry((account, hour, kind.0)).or_default().add(sum);
         self.day.entry((day, account, kind.0)).or_default().add(sum);
-        if let Some(folder) = counted.folder {
-            let folder = folder.get(..folder.floor_char_boundary(FOLDER_BYTES_MAX)).unwrap_or(folder);
-            let of_folder = match self.folder_hour.get_mut(folder) {
-                Some(of_folder) => of_folder,
-                None => self.folder_hour.entry(folder.to_owned()).or_default(),
-            };
-            of_folder.entry((hour, account, kind.0)).or_default().add(sum);
-        }
-        if kind.outcome().is_failure() {
-            let cause = cause_of(counted.error.unwrap_or_default());
+        let cause = kind.outcome().is_failure().then(|| cause_of(counted.error.unwrap_or_default()));
+        self.below.add(&counted, sum, cause.as_deref(), calendar, folders);
+        if let Some(cause) = cause {
             self.failure.entry((day, cause, kind.0, account)).or_default().add(time_ms);
         }
         match kind.operation() {
@@ -125,11 +129,10 @@ impl Figures {
         }
     }
 
-    /// Writes all of them.
-    pub fn write(&self, db: &Transaction, words: &mut Words) -> rusqlite::Result<()> {
+    /// Writes all of them. Gives folders that are large by now and not counted.
+    pub fn write(&self, db: &Connection, words: &mut Words) -> rusqlite::Result<Vec<String>> {
         self.write_hours(db)?;
         self.write_days(db)?;
-        self.write_folders(db)?;
         let mut add = db.prepare_cached(
             "INSERT INTO failure_day VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
              SET records = records + excluded.records, last_ms = max(last_ms, excluded.last_ms)",
@@ -152,10 +155,10 @@ impl Figures {
         for ((day, account, address), seen) in &self.failed_login {
             add.execute(params![day, account, address, seen.records, seen.last_ms])?;
         }
-        Ok(())
+        self.below.write(db, words)
     }
 
-    fn write_hours(&self, db: &Transaction) -> rusqlite::Result<()> {
+    fn write_hours(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut add = db.prepare_cached(
             "INSERT INTO hour VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
              SET records = records + excluded.records, bytes = bytes + excluded.bytes",
@@ -175,7 +178,7 @@ impl Figures {
         Ok(())
     }
 
-    fn write_days(&self, db: &Transaction) -> rusqlite::Result<()> {
+    fn write_days(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut add = db.prepare_cached(
             "INSERT INTO day VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
              SET records = records + excluded.records, bytes = bytes + excluded.bytes, elapsed_ms = elapsed_ms + excluded.elapsed_ms,
@@ -188,45 +191,22 @@ impl Figures {
         }
         Ok(())
     }
-
-    fn write_folders(&self, db: &Transaction) -> rusqlite::Result<()> {
-        let mut add = db.prepare_cached(
-            "INSERT INTO folder_hour VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
-             SET records = records + excluded.records, bytes = bytes + excluded.bytes, elapsed_ms = elapsed_ms + excluded.elapsed_ms,
-                 timed = timed + excluded.timed, timed_bytes = timed_bytes + excluded.timed_bytes,
-                 timed_ms = timed_ms + excluded.timed_ms",
-        )?;
-        let mut folders: Vec<_> = self.folder_hour.iter().collect();
-        folders.sort_unstable_by_key(|(folder, _)| *folder);
-        for (folder, sums) in folders {
-            for ((hour, account, kind), sum) in sums {
-                let Sum { records, bytes, elapsed_ms, timed, timed_bytes, timed_ms } = sum;
-                let figures =
-                    params![folder, hour, account, kind, records, bytes, elapsed_ms, timed, timed_bytes, timed_ms];
-                add.execute(figures)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn sum_of(counted: &Counted<'_>) -> Sum {
-    let Counted { bytes, elapsed_ms, kind, .. } = *counted;
-    let is_timed = kind.operation().is_transfer() && bytes >= TIMED_BYTES_MIN && elapsed_ms > 0;
-    let (timed, timed_bytes, timed_ms) = if is_timed { (1, bytes, elapsed_ms) } else { (0, 0, 0) };
-    Sum { records: 1, bytes, elapsed_ms, timed, timed_bytes, timed_ms }
 }
 
 /// Tables that are figures.
-pub const TABLES_BY_DAY: [&str; 4] = ["day", "failure_day", "client_day", "failed_login_day"];
+pub const TABLES_BY_DAY: [&str; 6] =
+    ["day", "failure_day", "client_day", "failed_login_day", "folder_day", "folder_failure_day"];
 /// And those by hour.
-pub const TABLES_BY_HOUR: [&str; 3] = ["hour", "account_hour", "folder_hour"];
+pub const TABLES_BY_HOUR: [&str; 2] = ["hour", "account_hour"];
 
 /// Records that are added up before they are written, so that memory is bounded.
 const COUNTED_AT_ONCE: usize = 50_000;
 
-/// Counts all figures from the records.
-pub fn count_anew(db: &Transaction, calendar: &mut Calendar, words: &mut Words) -> rusqlite::Result<()> {
+/// Counts all figures from the records. Gives the folders that are large: none is counted yet.
+pub fn count_anew(db: &Connection, calendar: &mut Calendar, words: &mut Words) -> rusqlite::Result<BTreeSet<String>> {
+    db.execute("DELETE FROM folder", [])?;
+    // None is counted while all are: which are large shows in the end.
+    let (none, mut large) = (Folders::default(), BTreeSet::new());
     for table in TABLES_BY_DAY.iter().chain(&TABLES_BY_HOUR) {
         db.execute(&format!("DELETE FROM {table}"), [])?;
     }
@@ -236,7 +216,6 @@ pub fn count_anew(db: &Transaction, calendar: &mut Calendar, words: &mut Words) 
         let before = last;
         each_record_after(db, before, |row| {
             let path: Option<String> = row.get(4)?;
-            let folder = path.as_deref().and_then(|path| path.rsplit_once('/')).map(|(folder, _)| folder);
             let (error, address): (Option<String>, Option<String>) = (row.get(7)?, row.get(8)?);
             last = row.get(0)?;
             count += 1;
@@ -244,7 +223,7 @@ pub fn count_anew(db: &Transaction, calendar: &mut Calendar, words: &mut Words) 
                 time_ms: row.get(1)?,
                 kind: Kind(row.get(2)?),
                 account: row.get(3)?,
-                folder: folder.map(|folder| if folder.is_empty() { "/" } else { folder }),
+                path: path.as_deref(),
                 bytes: row.get::<_, Option<i64>>(5)?.unwrap_or(0),
                 elapsed_ms: row.get::<_, Option<i64>>(6)?.unwrap_or(0),
                 error: error.as_deref(),
@@ -252,12 +231,12 @@ pub fn count_anew(db: &Transaction, calendar: &mut Calendar, words: &mut Words) 
                 client: row.get(9)?,
                 algorithms: row.get(10)?,
             };
-            figures.add(counted, calendar);
+            figures.add(counted, calendar, &none);
             Ok(())
         })?;
-        figures.write(db, words)?;
+        large.extend(figures.write(db, words)?);
         if count < COUNTED_AT_ONCE {
-            return Ok(());
+            return Ok(large);
         }
     }
 }

@@ -1,17 +1,40 @@
-//! Takes what was read of a log: records, their figures, problems, and how far it was read, in one transaction.
+//! Takes what was read of logs: records, their figures, problems, and how far each was read, in one transaction.
 //!
-//! Always holds: all of a batch is kept, or nothing and an error. What has a number of its writer's and is here already, from another
-//! file, is not kept again: a log that was sent to this machine twice is cut into files in another way.
+//! Always holds: a transaction has all of some batches, or there is nothing of them and an error. What has a number of its writer's and is
+//! here already, from another file, is not kept again: a log that was sent to this machine twice is cut into files in another way.
+//!
+//! A transaction is as large as is worth it. Names lie all over their indexes: a few thousand records change nearly every page of them,
+//! and each transaction writes those pages once, whether it has few records or many.
+
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rusqlite::{Transaction, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::figures::{Counted, Figures};
 use super::problems::{Problem, keep_problem};
 use super::streams::{self, Stream};
 use super::words::Words;
-use super::{Store, retention};
+use super::{Store, folders, retention};
 use crate::record::Entry;
+
+/// Records that one transaction has, more or less; in tests few.
+const GATHERED_MAX: u64 = if cfg!(test) { 7 } else { 100_000 };
+/// How long one lasts, more or less: others write here, too.
+const GATHERING_MAX: Duration = Duration::from_secs(3);
+
+const ADD: &str = "
+    INSERT INTO record (time_ms, kind, account, stream, log_id, address, port, connection, protocol, path, name, target,
+    moved_bytes, file_bytes, elapsed_ms, error, method, client, algorithms, sender, path_escaped, key_fingerprint, certificate)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// A transaction that is open: what its records come to is written at its end.
+#[derive(Debug)]
+pub struct Gathered {
+    figures: Figures,
+    records: u64,
+    since: Instant,
+}
 
 /// What was read of a log: whole lines, one after the other.
 #[derive(Debug, Default)]
@@ -50,34 +73,81 @@ pub struct Taken {
 impl Store {
     /// Takes a batch of a stream, and gives the stream its number where it is new.
     pub fn take(&mut self, stream: &mut Stream, batch: &Batch, now_ms: i64) -> anyhow::Result<Taken> {
+        let taken = self.gather(stream, batch, now_ms)?;
+        self.settle()?;
+        Ok(taken)
+    }
+
+    /// The same, with those before and behind it in one transaction: nothing is kept before [`Store::settle`]. An error takes all of it
+    /// back, and then streams are what the store says of them.
+    pub fn gather(&mut self, stream: &mut Stream, batch: &Batch, now_ms: i64) -> anyhow::Result<Taken> {
         let mut after =
             Stream { consumed: batch.consumed, tail: batch.tail, is_skipping: batch.is_skipping, ..stream.clone() };
         after.head.extend_from_slice(&batch.head);
-        let outcome = self.take_in_one(stream.consumed, &mut after, batch, now_ms);
+        let outcome = self.add(stream.consumed, &mut after, batch, now_ms);
         if outcome.is_err() {
-            // Numbers of this transaction are nobody's now.
-            self.words.forget();
+            self.take_back();
         }
         let taken = outcome.with_context(|| format!("cannot write {}", self.path.display()))?;
+        let is_enough = |open: &Gathered| open.records >= GATHERED_MAX || open.since.elapsed() >= GATHERING_MAX;
+        if self.gathered.as_ref().is_some_and(is_enough) {
+            self.settle()?;
+        }
         *stream = after;
         Ok(taken)
     }
 
-    fn take_in_one(&mut self, before: u64, after: &mut Stream, batch: &Batch, now_ms: i64) -> anyhow::Result<Taken> {
-        let tx = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        if after.id == 0 {
-            after.id = streams::add(&tx, &Stream { consumed: before, ..after.clone() }, now_ms)?;
+    /// Keeps what was gathered. An error takes all of it back.
+    pub fn settle(&mut self) -> anyhow::Result<()> {
+        let Some(Gathered { figures, .. }) = self.gathered.take() else { return Ok(()) };
+        let write = |store: &mut Store| -> rusqlite::Result<()> {
+            let large = figures.write(&store.db, &mut store.words)?;
+            if !large.is_empty() {
+                folders::promote(&store.db, &large, &mut store.calendar, &mut store.words, store.kept_from_ms)?;
+                store.folders.forget();
+            }
+            store.db.execute_batch("COMMIT")
+        };
+        let outcome = write(self);
+        if outcome.is_err() {
+            self.take_back();
         }
-        let known = KnownNumbers::of_others(&tx, after)?;
-        let (mut taken, mut figures) = (Taken::default(), Figures::default());
+        outcome.with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// Forgets what was gathered and not kept.
+    pub fn take_back(&mut self) {
+        self.gathered = None;
+        if !self.db.is_autocommit() {
+            // Where even this fails, the next transaction does, too, and says so.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+        // Numbers of this transaction are nobody's now.
+        self.words.forget();
+        self.folders.forget();
+    }
+
+    fn add(&mut self, before: u64, after: &mut Stream, batch: &Batch, now_ms: i64) -> anyhow::Result<Taken> {
+        let db = &self.db;
+        if self.gathered.is_none() {
+            db.execute_batch("BEGIN IMMEDIATE")?;
+            self.folders.load(db)?;
+        }
+        let begin = || Gathered { figures: Figures::default(), records: 0, since: Instant::now() };
+        let gathered = self.gathered.get_or_insert_with(begin);
+        if after.id == 0 {
+            after.id = streams::add(db, &Stream { consumed: before, ..after.clone() }, now_ms)?;
+        }
+        let known = KnownNumbers::of_others(db, after)?;
+        let (mut taken, mut add) = (Taken::default(), db.prepare_cached(ADD)?);
         for entry in &batch.entries {
-            if known.has(&tx, entry)? {
+            if known.has(db, entry)? {
                 taken.repeated += 1;
             } else if entry.time_ms < self.kept_from_ms {
                 taken.too_old += 1;
             } else {
-                let counted = keep(&tx, entry, after.id, &mut self.words)?;
-                figures.add(counted, &mut self.calendar);
+                let counted = keep(db, &mut add, entry, after.id, &mut self.words)?;
+                gathered.figures.add(counted, &mut self.calendar, &self.folders);
                 taken.records += 1;
             }
             if let Some(id) = entry.log_id {
@@ -85,30 +155,14 @@ impl Store {
                 after.last_id = Some(after.last_id.map_or(id, |last| last.max(id)));
             }
         }
-        figures.write(&tx, &mut self.words)?;
-        let file = format!("{}/{}", after.folder, after.name);
-        for problem in &batch.problems {
-            keep_problem(&tx, &file, problem, now_ms)?;
-        }
-        let sql = "UPDATE stream SET lines = lines + ?, records = records + ?, repeated = repeated + ?, passed_over = passed_over + ?,
-                   problems = problems + ? WHERE id = ?";
-        tx.prepare_cached(sql)?.execute(params![
-            batch.lines,
-            taken.records,
-            taken.repeated,
-            batch.passed_over,
-            batch.problems_count,
-            after.id
-        ])?;
-        if !streams::advance(&tx, before, after, now_ms)? {
-            anyhow::bail!("{file} was read further by somebody else: are two consoles running?");
-        }
-        tx.commit()?;
+        gathered.records += taken.records;
+        count(db, before, after, batch, taken, now_ms)?;
         Ok(taken)
     }
 
     /// Adds a stream that goes on from the midst of another one, whose file it has now.
     pub fn fork(&mut self, from: &Stream, stream: &mut Stream, now_ms: i64) -> anyhow::Result<()> {
+        self.settle()?;
         let mut fork = || -> rusqlite::Result<i64> {
             let tx = self.db.transaction()?;
             tx.execute("UPDATE stream SET device = 0, inode = 0 WHERE id = ?", [from.id])?;
@@ -127,38 +181,61 @@ impl Store {
     }
 }
 
+/// Keeps how far a stream was read with a batch, and what was wrong in it.
+fn count(db: &Connection, before: u64, after: &Stream, batch: &Batch, taken: Taken, now_ms: i64) -> anyhow::Result<()> {
+    let file = format!("{}/{}", after.folder, after.name);
+    for problem in &batch.problems {
+        keep_problem(db, &file, problem, now_ms)?;
+    }
+    let sql = "UPDATE stream SET lines = lines + ?, records = records + ?, repeated = repeated + ?, passed_over = passed_over + ?,
+               problems = problems + ? WHERE id = ?";
+    db.prepare_cached(sql)?.execute(params![
+        batch.lines,
+        taken.records,
+        taken.repeated,
+        batch.passed_over,
+        batch.problems_count,
+        after.id
+    ])?;
+    if !streams::advance(db, before, after, now_ms)? {
+        anyhow::bail!("{file} was read further by somebody else: are two consoles running?");
+    }
+    Ok(())
+}
+
 /// Numbers of records that are here from other files.
 struct KnownNumbers {
     spans: Vec<(i64, i64)>,
 }
 
 impl KnownNumbers {
-    fn of_others(tx: &Transaction, stream: &Stream) -> rusqlite::Result<KnownNumbers> {
-        Ok(KnownNumbers { spans: streams::spans_of_others(tx, stream.id)? })
+    fn of_others(db: &Connection, stream: &Stream) -> rusqlite::Result<KnownNumbers> {
+        Ok(KnownNumbers { spans: streams::spans_of_others(db, stream.id)? })
     }
 
-    fn has(&self, tx: &Transaction, entry: &Entry) -> rusqlite::Result<bool> {
+    fn has(&self, db: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
         let Some(id) = entry.log_id else { return Ok(false) };
         if !self.spans.iter().any(|(first, last)| (*first..=*last).contains(&id)) {
             return Ok(false);
         }
         // Two machines may give the same number at the same time, but not to the same.
         let sql = "SELECT 1 FROM record WHERE time_ms = ? AND log_id = ? AND kind = ? AND ifnull(connection, '') = ?";
-        tx.prepare_cached(sql)?.exists(params![entry.time_ms, id, entry.kind().0, entry.connection])
+        db.prepare_cached(sql)?.exists(params![entry.time_ms, id, entry.kind().0, entry.connection])
     }
 }
 
-fn keep<'a>(tx: &Transaction, entry: &'a Entry, stream: i64, words: &mut Words) -> rusqlite::Result<Counted<'a>> {
-    let account = words.account(tx, &entry.account)?;
-    let (client, algorithms) = (words.word(tx, &entry.client)?, words.word(tx, &entry.algorithms)?);
-    let (protocol, method) = (words.word(tx, &entry.protocol)?, words.word(tx, &entry.method)?);
+fn keep<'a>(
+    db: &Connection,
+    add: &mut CachedStatement<'_>,
+    entry: &'a Entry,
+    stream: i64,
+    words: &mut Words,
+) -> rusqlite::Result<Counted<'a>> {
+    let account = words.account(db, &entry.account)?;
+    let (client, algorithms) = (words.word(db, &entry.client)?, words.word(db, &entry.algorithms)?);
+    let (protocol, method) = (words.word(db, &entry.protocol)?, words.word(db, &entry.method)?);
     let text = |text: &'a str| (!text.is_empty()).then_some(text);
     let kind = entry.kind();
-    let mut add = tx.prepare_cached(
-        "INSERT INTO record (time_ms, kind, account, stream, log_id, address, port, connection, protocol, path, name, target,
-         moved_bytes, file_bytes, elapsed_ms, error, method, client, algorithms, sender, path_escaped, key_fingerprint, certificate)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
     add.execute(params![
         entry.time_ms,
         kind.0,
@@ -188,7 +265,7 @@ fn keep<'a>(tx: &Transaction, entry: &'a Entry, stream: i64, words: &mut Words) 
         time_ms: entry.time_ms,
         kind,
         account,
-        folder: entry.folder(),
+        path: entry.path.as_deref(),
         bytes: entry.moved_bytes.unwrap_or(0),
         elapsed_ms: entry.elapsed_ms.unwrap_or(0),
         error: entry.error.as_deref(),

@@ -55,12 +55,14 @@ fn forget_days_before(store: &mut Store, day: i32, from_ms: i64, now_ms: i64) ->
     for table in TABLES_BY_HOUR {
         tx.execute(&format!("DELETE FROM {table} WHERE hour < ?"), [hour])?;
     }
+    tx.execute("DELETE FROM folder WHERE last_day < ?", [day])?;
     set(&tx, "kept_from_ms", &from_ms.to_string())?;
     streams::forget_old(&tx, now_ms)?;
     // Names that nobody has any more are looked for from the first one on.
     set(&tx, "names_looked_at", "0")?;
     tx.commit()?;
     store.kept_from_ms = from_ms;
+    store.folders.forget();
     Ok(())
 }
 

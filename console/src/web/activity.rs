@@ -106,7 +106,7 @@ const CHARTS: [Spec; 11] = [
     spec(
         "clients",
         "Client versions and ciphers in use",
-        "Ciphers as far as the log has them: sftpd's own names old ones only, SFTPGo's names all. Only dates and account count here.",
+        "The cipher stands first, then what authenticates and what has exchanged keys. Only dates and account count here.",
         "--line-1",
         plots::clients,
         tables::clients,
@@ -162,12 +162,16 @@ struct Chart {
     csv: String,
 }
 
-/// A rule as the page shows it.
-struct Expectation {
-    rule: String,
-    word: &'static str,
-    class: &'static str,
-    detail: String,
+/// A rule about a file that is expected, as pages show it.
+pub struct Expectation {
+    /// The rule.
+    pub rule: String,
+    /// How it stands.
+    pub word: &'static str,
+    /// How well that is: a class.
+    pub class: &'static str,
+    /// More of it.
+    pub detail: String,
 }
 
 /// Shows the page.
@@ -259,7 +263,7 @@ fn page_of(
         linear: address(asked.query_with(&[])),
         logarithmic: address(asked.query_with(&[("axis", "log")])),
         records: format!("/console/records?{}", asked.query_with(&[])),
-        tiles: answers.map(|answers| tiles(&answers.totals)).unwrap_or_default(),
+        tiles: answers.map(|answers| tiles(&answers.moved.totals)).unwrap_or_default(),
         charts: charts.unwrap_or_default(),
         expected: site.expected.borrow().iter().map(expectation).collect(),
         zone: zone.iana_name().unwrap_or("the system's own zone").to_owned(),
@@ -306,11 +310,12 @@ fn tiles(totals: &Totals) -> Vec<Tile> {
     ]
 }
 
-fn expectation(outlook: &Outlook) -> Expectation {
+/// How a rule stands.
+pub fn expectation(outlook: &Outlook) -> Expectation {
     let (word, class) = match outlook.verdict {
-        Verdict::Here => ("Here", "good"),
-        Verdict::Late => ("Came late", "warn"),
-        Verdict::Missed => ("Not here", "bad"),
+        Verdict::Here => ("Here", "good-text"),
+        Verdict::Late => ("Came late", "warn-text"),
+        Verdict::Missed => ("Not here", "bad-text"),
         Verdict::Awaited => ("Not yet due", "muted"),
         Verdict::NotToday => ("Not today", "muted"),
     };

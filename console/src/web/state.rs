@@ -26,8 +26,10 @@ use self::chart::{Chart, Over};
 use self::lists::{Aside, Backlog, Banned, HeldBack, Problem};
 use self::machines::Card;
 use self::text::Clock;
+use super::activity::{Expectation, expectation};
 use super::shown;
 use super::{Frame, HOME, Site, page};
+use crate::expected::Outlook;
 use crate::questions::{Filter, Reader, What};
 use crate::record::Operation;
 use crate::safety::{Level, judge};
@@ -76,6 +78,7 @@ struct Live {
     held: Vec<HeldBack>,
     bans: Vec<Banned>,
     aside: Vec<Aside>,
+    expected: Vec<Expectation>,
 }
 
 /// One more thing that is not as it should be.
@@ -129,7 +132,8 @@ pub async fn show(State(site): State<Site>, session: Extension<Session>, RawQuer
         tracing::error!("the records cannot be asked: {error:#}");
         FromRecords::default()
     });
-    let live = Live::of(&site.situation.borrow().clone(), &clock, over, &session.csrf);
+    let expected = site.expected.borrow().clone();
+    let live = Live::of(&site.situation.borrow().clone(), &expected, &clock, over, &session.csrf);
     let (style, script) = (site.assets.url("state.css"), site.assets.url("state.js"));
     let frame = site.frame(&session, HOME);
     page(StatusCode::OK, &Page { frame, style, script, over, live, moves, logs, troubles })
@@ -171,7 +175,8 @@ impl web::Watcher for Watcher {
             return None;
         }
         let situation = self.watch.borrow_and_update().clone();
-        let live = Live::of(&situation, &clock(&self.site), self.over, &self.session.csrf);
+        let expected = self.site.expected.borrow().clone();
+        let live = Live::of(&situation, &expected, &clock(&self.site), self.over, &self.session.csrf);
         // An event's data has no carriage returns.
         Some(Event::default().event("live").data(live.render().ok()?.replace('\r', "")))
     }
@@ -190,7 +195,7 @@ pub(super) fn field(query: &str, name: &str) -> Option<String> {
 
 impl Live {
     /// What a snapshot shows.
-    fn of(situation: &Situation, clock: &Clock, over: Over, csrf: &str) -> Live {
+    fn of(situation: &Situation, expected: &[Outlook], clock: &Clock, over: Over, csrf: &str) -> Live {
         let judged = judge(situation, clock.now_ms);
         let (problems, problems_more) = lists::problems(situation, clock);
         let role = situation.status.as_ref().map(|status| status.role);
@@ -220,6 +225,7 @@ impl Live {
             held: lists::held(situation, clock),
             bans: lists::bans(situation),
             aside: lists::aside(situation),
+            expected: expected.iter().map(expectation).collect(),
         }
     }
 }

@@ -24,20 +24,22 @@ impl Doorkeeper for Keeper {
 }
 
 /// The console's pages over some lines of a log, and a browser that is logged in.
-struct Browser {
+pub(super) struct Browser {
     routes: Router,
-    cookie: String,
-    csrf: String,
-    config: Config,
+    pub(super) cookie: String,
+    pub(super) csrf: String,
+    pub(super) config: Config,
     follower: Follower,
     _situation: watch::Sender<Arc<Situation>>,
     folder: tempfile::TempDir,
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
+/// What came back.
+pub(super) struct Page {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// A record of an upload that was done.
@@ -70,7 +72,7 @@ impl Browser {
         Browser::with(lines, |_| {}).await
     }
 
-    async fn with(lines: &[Activity], change: impl FnOnce(&mut Config)) -> Browser {
+    pub(super) async fn with(lines: &[Activity], change: impl FnOnce(&mut Config)) -> Browser {
         let folder = tempfile::tempdir().unwrap();
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
@@ -104,24 +106,24 @@ impl Browser {
         self.csrf = csrf_of(&self.get("/console/activity").await.text);
     }
 
-    async fn raw(&self, request: axum::http::request::Builder, body: String) -> Response {
+    pub(super) async fn raw(&self, request: axum::http::request::Builder, body: String) -> Response {
         let request =
             request.header(header::COOKIE, self.cookie.trim_start_matches("; ")).body(Body::from(body)).unwrap();
         self.routes.clone().oneshot(request).await.unwrap()
     }
 
-    async fn send(&self, request: axum::http::request::Builder, body: String) -> Answer {
+    async fn send(&self, request: axum::http::request::Builder, body: String) -> Page {
         let (parts, body) = self.raw(request, body).await.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 24).await.unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+        Page { status: parts.status.as_u16(), headers: parts.headers, text, bytes: bytes.into() }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Page {
         self.send(Request::get(path), String::new()).await
     }
 
-    async fn post(&self, path: &str, form: &str) -> Answer {
+    pub(super) async fn post(&self, path: &str, form: &str) -> Page {
         let request = Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.send(request, form.to_owned()).await
     }
@@ -479,4 +481,6 @@ async fn what_was_expected_and_is_not_here_is_said() {
     };
     let page = tokio::time::timeout(Duration::from_secs(20), looked).await.unwrap();
     assert!(page.contains("Not here") && page.contains("no such file has come since midnight"), "{page}");
+    let page = browser.get("/console/").await.text;
+    assert!(page.contains("Expected today") && page.contains("daily-*.csv") && page.contains("Not here"), "{page}");
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::{BUSY_TIMEOUT, Held, Store, Trouble};
 use crate::tree::Path;
@@ -18,8 +18,10 @@ pub struct Known {
     pub report: Option<String>,
     /// What waits for a person.
     pub held: Vec<Held>,
-    /// What could not be done.
+    /// What could not be done: of all of it, or of what is there longest.
     pub troubles: BTreeMap<Path, Trouble>,
+    /// How much that is in all.
+    pub troubles_count: u64,
     /// How `filesync verify` has ended last; none where it was never run.
     pub verified: Option<Verified>,
 }
@@ -66,6 +68,11 @@ impl Store {
 
 /// What is known of all standbys, read only; empty where there is no store yet.
 pub fn known(file: &std::path::Path) -> anyhow::Result<Vec<Known>> {
+    known_in_short(file, usize::MAX)
+}
+
+/// The same, with so many troubles of each standby at most, and their count: for who asks every few seconds.
+pub fn known_in_short(file: &std::path::Path, troubles_max: usize) -> anyhow::Result<Vec<Known>> {
     if !file.exists() {
         return Ok(Vec::new());
     }
@@ -86,8 +93,9 @@ pub fn known(file: &std::path::Path) -> anyhow::Result<Vec<Known>> {
         let mut found = Vec::new();
         for (id, name, report) in standbys {
             store.standby = id;
-            let (held, troubles, verified) = (store.held()?, store.troubles()?, store.verified()?);
-            found.push(Known { name, report, held, troubles, verified });
+            let (held, verified) = (store.held()?, store.verified()?);
+            let (troubles, (troubles_count, _)) = (store.oldest_troubles(troubles_max)?, store.troubles_count()?);
+            found.push(Known { name, report, held, troubles, troubles_count, verified });
         }
         Ok(found)
     };
@@ -99,7 +107,7 @@ pub fn approve(file: &std::path::Path, standby: Option<&str>) -> anyhow::Result<
     let approve = || -> rusqlite::Result<Option<(u64, u64)>> {
         let mut db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
-        let tx = db.transaction()?;
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(name) = standby {
             let known =
                 tx.query_row("SELECT id FROM standby WHERE name = ?", [name], |row| row.get::<_, i64>(0)).optional()?;

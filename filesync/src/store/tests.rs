@@ -92,6 +92,25 @@ fn removals_count_for_an_hour() {
     assert_eq!(it.store.begin_pass(4700, 5).unwrap().removed_last_hour, 40);
 }
 
+/// filesync writes all the time, and a person approves meanwhile.
+#[test]
+fn an_approval_waits_for_who_writes() {
+    let mut it = fixture();
+    let held = [(path("a"), (500, Reason::Budget))].into();
+    let verdict = Verdict { held, ..Verdict::default() };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                it.store.keep_verdict(&verdict, 9).unwrap();
+            }
+        });
+        let approved: Vec<_> = (0..200).map(|_| approve(&it.file, None)).collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(approved.iter().all(Result::is_ok), "{approved:?}");
+    });
+}
+
 #[test]
 fn an_approval_lasts_until_the_thing_is_gone() {
     let mut it = fixture();
@@ -134,6 +153,22 @@ fn reports_are_read_while_the_service_writes() {
     let found = known(&it.file).unwrap();
     assert_eq!((found[0].name.as_str(), found[0].report.as_deref()), ("one:22", Some("{}")));
     assert_eq!(found[0].troubles[&path("p")], trouble);
+}
+
+#[test]
+fn who_asks_often_reads_the_oldest_troubles_and_how_many_there_are() {
+    let mut it = fixture();
+    let trouble = |first_s| Trouble { sentence: "s".into(), first_s, last_s: 900, attempts: 3 };
+    let troubles = (0..100_i64).map(|number| (path(&format!("p{number:03}")), trouble(500 - number))).collect();
+    it.store.keep_troubles(&troubles).unwrap();
+    let found = known_in_short(&it.file, 3).unwrap();
+    let oldest: Vec<Path> = found[0].troubles.keys().cloned().collect();
+    assert_eq!((found[0].troubles_count, oldest), (100, ["p097", "p098", "p099"].map(path).to_vec()));
+    let none = known_in_short(&it.file, 0).unwrap();
+    assert_eq!((none[0].troubles.len(), none[0].troubles_count), (0, 100));
+    assert_eq!(known(&it.file).unwrap()[0].troubles, troubles);
+    it.store.db.execute("DROP INDEX problem_age", []).unwrap();
+    assert_eq!(known_in_short(&it.file, 3).unwrap()[0].troubles.len(), 3, "a store of an older filesync has no index");
 }
 
 #[test]

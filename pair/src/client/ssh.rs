@@ -157,3 +157,16 @@ fn settings() -> russh::client::Config {
         ..russh::client::Config::default()
     }
 }
+
+/// Whether a file in OpenSSH's form (`known_hosts`) names this key for a host.
+///
+/// # Errors
+/// A sentence: the file cannot be read, or names another key for the host.
+pub fn is_known_host(file: &std::path::Path, host: &str, port: u16, shown: &PublicKey) -> Result<bool, String> {
+    russh::keys::check_known_hosts_path(host, port, shown, file).map_err(|error| match error {
+        russh::keys::Error::KeyChanged { line } => {
+            format!("shows another host key than {} has in line {line}: nothing was sent", file.display())
+        }
+        error => format!("cannot be looked up in {}: {error}", file.display()),
+    })
+}

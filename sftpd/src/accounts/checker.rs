@@ -5,7 +5,7 @@
 //! their own time). From one address one check runs or waits for its turn at a time: a hundred connections from there wait
 //! for each other, and for nobody else. Whoever comes from where the account has logged in before does not wait for strangers.
 //! Checks have threads of their own, and these their memory: on the many of the runtime the allocator would keep 19 MiB and
-//! more for each that ever made one.
+//! more for each that ever made one. They give way to the runtime's, so that a small upload does not wait for guesses to end.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,6 +16,9 @@ use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::password::{self, BYTES_MAX, Memory};
+
+/// By so much a check is nicer than whoever has logged in. Of cores that others want as well it still gets a good part.
+const NICE: i32 = 5;
 
 /// Checked in place of the hash of an account that does not exist or has no password. Nobody knows its password.
 static NOBODY: LazyLock<String> = LazyLock::new(|| {
@@ -109,6 +112,8 @@ impl Checker {
 /// Checks one after the other, until the checker is gone. A hash that makes its check panic is wrong, and no more.
 fn work(waiting: &Mutex<mpsc::Receiver<Check>>) {
     let mut memory = Memory::default();
+    // For this thread alone. Where it is not granted, checks are as good as others.
+    let _ = rustix::process::nice(NICE);
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Check { password, hash, answer, _turn }) = next else { return };

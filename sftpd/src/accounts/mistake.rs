@@ -80,7 +80,7 @@ fn without_value(text: &str) -> String {
                 format!("{}unknown field{}", with_place(place), suggestion(name.unwrap_or_default(), known))
             }
             _ => match text.split_once(": ") {
-                Some((place, rest)) if place.starts_with("users.") => {
+                Some((place, rest)) if place.starts_with("users.") || place.starts_with("agents.") => {
                     format!("{}{rest}", with_place(&format!("{place}: ")))
                 }
                 _ => text.to_owned(),
@@ -92,9 +92,11 @@ fn without_value(text: &str) -> String {
 /// Where serde was (`users.1.read_only: `) in the words of who writes the file.
 fn with_place(place: &str) -> String {
     let path = place.trim_end_matches([':', ' ']);
-    match path.strip_prefix("users.").map(|path| path.split_once('.').unwrap_or((path, ""))) {
-        Some((label, "")) => format!("user {label}: "),
-        Some((label, field)) => format!("user {label}, `{field}`: "),
+    let sections = [("users.", "user"), ("agents.", "agent")];
+    let found = sections.iter().find_map(|(prefix, what)| Some((what, path.strip_prefix(prefix)?)));
+    match found.map(|(what, path)| (what, path.split_once('.').unwrap_or((path, "")))) {
+        Some((what, (label, ""))) => format!("{what} {label}: "),
+        Some((what, (label, field))) => format!("{what} {label}, `{field}`: "),
         None => place.to_owned(),
     }
 }

@@ -93,6 +93,21 @@ pub struct Account {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// An agent that sends logs, and how long they are kept; none: an account like any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Keep>,
+}
+
+/// How long what an agent has sent is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Seconds from a file's last byte on; none: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+    /// Bytes in its folder before the oldest go; none: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -115,6 +130,12 @@ impl Account {
 }
 
 impl Account {
+    /// Whether it may do the same in the same place as another.
+    pub fn has_rights_of(&self, other: &Account) -> bool {
+        let kinds = |of: &Account| (of.admin, of.read_only, of.upload_only, of.agent.is_some(), of.upload);
+        kinds(self) == kinds(other) && self.permissions == other.permissions && self.home == other.home
+    }
+
     /// Whether its client may use an old algorithm at a moment.
     pub fn has_exception_for(&self, algorithm: &str, now: Timestamp) -> bool {
         self.legacy_until.is_some_and(|until| now < until)
@@ -290,6 +311,11 @@ fn differences(old: &Account, new: &Account) -> Vec<&'static str> {
         old.upload_only != new.upload_only,
         if new.upload_only { "may only add now" } else { "may read and change now" },
     );
+    note(
+        old.agent.is_some() != new.agent.is_some(),
+        if new.agent.is_some() { "an agent now" } else { "no agent any more" },
+    );
+    note(old.agent.zip(new.agent).is_some_and(|(old, new)| old != new), "new retention");
     note(old.permissions != new.permissions, "new permissions");
     note(old.disabled != new.disabled, if new.disabled { "disabled" } else { "enabled" });
     note(old.upload != new.upload, if new.upload.is_atomic() { "uploads atomic now" } else { "uploads direct now" });

@@ -39,6 +39,12 @@ pub enum Style {
     Block,
 }
 
+/// The keys of the file below which accounts stand under labels. All labels are of one kind: none comes twice.
+const SECTIONS: [&str; 2] = ["users", "agents"];
+
+/// The field of an agent that is written as its password alone.
+const SHORT_FIELD: &str = "password";
+
 /// Where everything in a users.yaml stands.
 #[derive(Debug, Default)]
 pub struct Positions {
@@ -122,18 +128,18 @@ impl Walk<'_> {
     fn scalar(&mut self, value: &str, style: ScalarStyle, span: Span) {
         let position = Position { line: span.start.line(), column: span.start.col() + 1 };
         match self.path.as_mut_slice() {
-            [Level::Mapping { key: Some(users) }, Level::Mapping { key: key @ None }] if users == "users" => {
+            [Level::Mapping { key: Some(section) }, Level::Mapping { key: key @ None }] if is_section(section) => {
                 if let Some(first) = self.positions.labels.insert(value.to_owned(), position) {
                     self.positions.repeated.get_or_insert((first, position));
                 }
                 *key = Some(value.to_owned());
             }
             [
-                Level::Mapping { key: Some(users) },
+                Level::Mapping { key: Some(section) },
                 Level::Mapping { key: Some(label) },
                 Level::Mapping { key: Some(field) },
                 inner @ (Level::Sequence | Level::Mapping { key: None }),
-            ] if users == "users" => {
+            ] if is_section(section) => {
                 self.positions.parts.entry((label.clone(), field.clone())).or_default().push(position);
                 if let Level::Mapping { key } = inner {
                     *key = Some(value.to_owned());
@@ -143,12 +149,16 @@ impl Walk<'_> {
                 self.positions.parts.entry((String::new(), field.clone())).or_default().push(position);
             }
             [.., Level::Mapping { key: key @ None }] => *key = Some(value.to_owned()),
-            [
-                Level::Mapping { key: Some(users) },
-                Level::Mapping { key: Some(label) },
-                Level::Mapping { key: Some(field) },
-            ] if users == "users" => {
-                let place = (label.clone(), field.clone());
+            [Level::Mapping { key: Some(section) }, Level::Mapping { key: Some(label) }, field @ ..]
+                if is_section(section) && field.len() < 2 =>
+            {
+                let field = match field {
+                    [Level::Mapping { key: Some(field) }] => field.as_str(),
+                    // A list stands there, which is a mistake.
+                    [_] => return,
+                    _ => SHORT_FIELD,
+                };
+                let place = (label.clone(), field.to_owned());
                 let scalar = scalar_at(&self.bytes, self.text, style, span, position);
                 self.positions.fields.insert(place, scalar);
                 self.value_is_over();
@@ -164,6 +174,10 @@ impl Walk<'_> {
     }
 }
 
+fn is_section(key: &str) -> bool {
+    SECTIONS.contains(&key)
+}
+
 fn scalar_at(bytes: &[usize], text: &str, style: ScalarStyle, span: Span, position: Position) -> Scalar {
     let at = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
     let (mut start, mut end) = (at(span.start.index()), at(span.end.index()));
@@ -176,10 +190,26 @@ fn scalar_at(bytes: &[usize], text: &str, style: ScalarStyle, span: Span, positi
     let written = text.get(start..end).unwrap_or_default();
     end = start + written.trim_end().len();
     if style == Style::Quoted && end > start + 1 {
+        end = start + closing_quote(text.get(start..end).unwrap_or_default()).unwrap_or(end - start - 1);
         start += 1;
-        end -= 1;
     }
     Scalar { position, bytes: start..end, style }
+}
+
+/// Where the quote stands that ends a text in quotes: the span of one may reach over a comment behind it.
+fn closing_quote(written: &str) -> Option<usize> {
+    let mut letters = written.char_indices();
+    let (_, quote) = letters.next()?;
+    while let Some((at, letter)) = letters.next() {
+        let is_doubled = || quote == '\'' && written.get(at + 1..).is_some_and(|rest| rest.starts_with('\''));
+        match letter {
+            '\\' if quote == '"' => drop(letters.next()),
+            _ if letter != quote => {}
+            _ if is_doubled() => drop(letters.next()),
+            _ => return Some(at),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -201,9 +231,19 @@ mod tests {
         assert_eq!(written("ADMIN", "password"), ("0123", Style::Plain));
         assert_eq!(written("1", "password"), ("it''s", Style::Quoted));
         assert_eq!(written("ADMIN", "name"), ("admin", Style::Quoted));
+        let quoted = "users:\n  1:\n    name: \"a\\\"b\" # c \"d\n    password: 'it''s' # 'c'\n";
+        let behind = Positions::of(quoted);
+        let written = ["name", "password"].map(|field| &quoted[behind.scalar("1", field).unwrap().bytes.clone()]);
+        assert_eq!(written, ["a\\\"b", "it''s"], "a comment behind the quotes is not theirs");
         assert!(positions.scalar("1", "public_keys").is_none());
         assert_eq!(positions.part("1", "public_keys", 1), Position { line: 6, column: 54 });
         assert_eq!(positions.part("1", "public_keys", 2), positions.label("1"));
+        let agents = "users: {}\nagents:\n  a1: secret # c\n  a2: {keep: 400d}\n  a1: 7\n";
+        let found = Positions::of(agents);
+        let short = found.scalar("a1", "password").unwrap();
+        assert_eq!((&agents[short.bytes.clone()], short.position.line), ("7", 5));
+        assert_eq!(found.field("a2", "keep"), Position { line: 4, column: 14 });
+        assert!(found.repeated_label().is_some());
         let twice = Positions::of("users:\n  1: {permissions: {/: read, /a: full}}\n  2: {}\n  1: {}\n");
         assert_eq!(twice.part("1", "permissions", 1), Position { line: 2, column: 30 });
         let [first, again] = [2, 4].map(|line| Position { line, column: 3 });

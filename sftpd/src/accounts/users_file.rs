@@ -4,6 +4,7 @@
 //! never kept: in the stored file its bytes are overwritten by a mask of the same length ([`MASK`]), so that the file
 //! keeps its size, comments and order. No I/O, no hashing here.
 
+mod agents;
 mod comments;
 mod fields;
 mod mask;
@@ -82,12 +83,15 @@ pub fn parse(text: &str, before: &Accounts) -> Result<UsersFile, Vec<Mistake>> {
     })?;
     let has_authority = !file.trusted_ca.is_empty();
     let mut check = Check { text, positions: &positions, before, has_authority, mistakes: Vec::new() };
-    let users: Vec<User> = file.users.0.into_iter().map(|(label, raw)| check.user(label, raw)).collect();
+    let mut users: Vec<User> = file.users.0.into_iter().map(|(label, raw)| check.user(label, raw)).collect();
+    users.extend(check.agents(file.agents));
     let trusted_ca = check.keys("", "trusted_ca", &file.trusted_ca);
     check.comments();
+    check.agents_comments();
     check.repeated_passwords(&users);
     check.names(&users);
     check.homes(&users);
+    check.beside_agents(&users);
     if !users.iter().any(|user| user.account.admin && !user.account.disabled) {
         check.mistake(Position { line: 1, column: 1 }, "no admin is left: one user needs `admin: true`".into());
     }
@@ -188,6 +192,7 @@ impl Check<'_> {
             legacy_algorithms: raw.legacy_algorithms,
             legacy_until,
             comment: raw.comment,
+            agent: None,
         };
         User { account, password }
     }
@@ -275,7 +280,11 @@ impl Check<'_> {
         } else if let Some(reason) = home.split('/').find_map(|component| check_name(component).err()) {
             self.wrong(label, "home", format!("the home {home:?} {reason}"));
         } else if home.split('/').next() == Some(ADMIN_HOME) {
-            self.wrong(label, "home", format!("the home {home:?} is the admin folder: give {name} another `home`"));
+            self.wrong(
+                label,
+                "home",
+                format!("the home {home:?} is the admin folder: give {name} another `home`, or an agent another label"),
+            );
         }
         home
     }

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use pair::wire::{Attrs, DATA_BYTES_MAX, kind, open_flag};
 use rustix::io::Errno;
 
-use super::drafts;
+use super::{drafts, growing};
 use crate::dispatch::Does;
 use crate::fault::Fault;
 use crate::handles::{Direct, Handle, Reading, Upload};
@@ -99,7 +99,7 @@ fn open_in_place(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
 }
 
 /// A handle that the client hears of when something is durable.
-fn open_later(
+pub(super) fn open_later(
     sftp: &mut Sftp,
     handle: Handle,
     path: &[u8],
@@ -143,6 +143,9 @@ fn open_to_write(sftp: &mut Sftp, path: &[u8], flags: u32, attrs: &Attrs) -> Res
     let is_unfinished = sftp.unfinished_at(&place).is_some();
     let adds_only = sftp.adds_only(&place);
     if let (false, true, Some(fault)) = (is_unfinished, existing.is_some(), &adds_only) {
+        if sftp.continues_at_end(flags) {
+            return growing::open(sftp, path, flags);
+        }
         return Err(fault.clone().into());
     }
     let mode = match &existing {

@@ -11,6 +11,7 @@ pub mod copying;
 mod drafts;
 pub mod extended;
 pub mod folders;
+mod growing;
 mod longname;
 pub mod machines;
 pub mod names;

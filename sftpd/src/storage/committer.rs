@@ -1,4 +1,4 @@
-//! The committer: the one thread through which every change of the volume goes, in groups.
+//! The committer: one thread, or a session's own where nobody else waits, by which every change of the volume is made, in groups.
 //!
 //! A group is whatever has come in while the one before was being committed. Its order: contents and intents durable,
 //! changes applied in the order of their `seq`, folders durable, answers, outcomes (with the next group's intents where
@@ -29,10 +29,13 @@ use super::unfinished::Unfinished;
 use super::usage::Usages;
 use super::{Durability, Result, Stage, StorageError};
 
+mod here;
 mod owed;
 mod upkeep;
 mod waiting;
 
+pub(super) use here::Queue;
+use here::Shared;
 pub(super) use owed::Owed;
 pub(super) use waiting::Waiting;
 
@@ -41,6 +44,9 @@ pub(super) const QUEUE_CHANGES_MAX: usize = 4096;
 
 /// How often old records are removed, and a heartbeat is written.
 const CHORES: Duration = Duration::from_secs(10);
+
+/// Why nothing is taken after a panic.
+const BUG: &str = "the volume is read-only since a bug in the server: start it again";
 
 /// Where an answer goes.
 pub(super) type Answer = oneshot::Sender<Result<()>>;
@@ -74,7 +80,9 @@ pub(super) enum Job {
 /// The way to the committer's thread, which ends with [`Job::Stop`] or when the last sender is dropped.
 #[derive(Debug)]
 pub(super) struct Committer {
-    queue: SyncSender<Job>,
+    queue: Queue,
+    /// What the thread works with. It has it only while it works.
+    worker: Shared,
     /// What is asked for together with what comes next.
     // Held while it is handed over, so that what a session asks for keeps its order.
     gathered: Mutex<Vec<Job>>,
@@ -115,17 +123,20 @@ pub(super) struct Worker {
 }
 
 impl Committer {
-    pub(super) fn start(mut worker: Worker, queue: SyncSender<Job>, jobs: Receiver<Job>) -> std::io::Result<Committer> {
+    pub(super) fn start(worker: Worker, queue: Queue, jobs: Receiver<Job>) -> std::io::Result<Committer> {
         let (failed, bug) = (worker.failed.clone(), worker.failed.clone());
+        let (waiting, notes) = (Waiting::of(jobs, queue.clone()), worker.notes.clone());
+        let worker = Shared::new(worker);
+        let shared = worker.clone();
         let run = move || {
-            let jobs = Waiting::new(jobs);
-            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(jobs)));
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared.work(waiting, &notes)));
+            shared.end();
             if ended.is_err() {
-                let _ = bug.set("the volume is read-only since a bug in the server: start it again".into());
+                let _ = bug.set(BUG.into());
             }
         };
         std::thread::Builder::new().name("committer".into()).spawn(run)?;
-        Ok(Committer { queue, gathered: Mutex::default(), failed })
+        Ok(Committer { queue, worker, gathered: Mutex::default(), failed })
     }
 
     /// Hands a job over. The answer comes when it is done.
@@ -152,11 +163,22 @@ impl Committer {
         answered
     }
 
-    /// Hands over what was gathered.
-    pub(super) fn send_gathered(&self) {
-        let gathered = self.gathered();
-        if !gathered.is_empty() {
-            self.hand_over(gathered);
+    /// Begins with what was gathered: right here where `may_work_here`, nothing has to be flushed and nobody else waits, else by the thread. Whoever
+    /// hands something to another thread waits for the kernel to run that one, twice, and long where the cores are busy.
+    pub(super) fn send_gathered(&self, may_work_here: impl FnOnce() -> bool) {
+        let mut gathered = self.gathered();
+        if gathered.is_empty() {
+            return;
+        }
+        match self.worker.borrow().filter(|_| self.queue.is_idle() && may_work_here()) {
+            Some(worker) => {
+                let jobs = std::mem::take(&mut *gathered);
+                drop(gathered);
+                if worker.commit_here(jobs).is_err() {
+                    let _ = self.failed.set(BUG.into());
+                }
+            }
+            None => self.hand_over(gathered),
         }
     }
 
@@ -166,7 +188,7 @@ impl Committer {
 
     fn hand_over(&self, mut gathered: MutexGuard<'_, Vec<Job>>) {
         // A committer that is gone drops the answers, which their receivers see.
-        let _ = self.queue.send(Job::Many(std::mem::take(&mut gathered)));
+        self.queue.send(Job::Many(std::mem::take(&mut gathered)));
     }
 
     /// Holds everything back until the sender is used; what comes meanwhile is one group, or as few as may be.
@@ -174,7 +196,7 @@ impl Committer {
     pub(super) fn hold(&self) -> SyncSender<()> {
         let (let_go, held) = std::sync::mpsc::sync_channel(1);
         self.gathered().push(Job::Hold(held));
-        self.send_gathered();
+        self.send_gathered(|| false);
         let_go
     }
 
@@ -196,32 +218,28 @@ struct Item {
 }
 
 impl Worker {
-    fn run(&mut self, mut waiting: Waiting) {
-        let mut last_chores = Instant::now();
-        loop {
-            if waiting.look(self.notes.wait().unwrap_or(CHORES)).is_err() {
-                return self.end();
-            }
-            let mut group = gather(&mut waiting);
-            if group.is_empty() && self.notes.wait().is_none_or(|wait| !wait.is_zero()) {
-                self.do_chores(&mut last_chores);
-                continue;
-            }
-            let stop = group.stop.take();
-            self.commit(group);
-            if self.disk.has_crashed() {
-                return;
-            }
-            if let Some(answer) = stop {
-                self.end();
-                let _ = answer.send(Ok(()));
-                return;
-            }
-            if waiting.are_none() {
-                self.conclude();
-            }
-            self.do_chores(&mut last_chores);
+    /// Commits one group of what waits, and tells whether there may be more.
+    fn turn(&mut self, waiting: &mut Waiting) -> bool {
+        let mut group = gather(waiting);
+        if group.is_empty() && !self.notes.are_due() {
+            waiting.worked_off();
+            return true;
         }
+        let stop = group.stop.take();
+        self.commit(group);
+        if self.disk.has_crashed() {
+            return false;
+        }
+        if let Some(answer) = stop {
+            self.end();
+            let _ = answer.send(Ok(()));
+            return false;
+        }
+        if waiting.are_none() {
+            self.conclude();
+            waiting.worked_off();
+        }
+        true
     }
 
     fn do_chores(&mut self, last: &mut Instant) {

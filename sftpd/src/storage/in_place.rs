@@ -1,5 +1,5 @@
 //! A file that is written under its own name: by accounts with `upload: direct`, in the middle of files too large for a
-//! copy, and by replication, which has stages of its own.
+//! copy, at their end by who may only add there, and by replication, which has stages of its own.
 //!
 //! Always holds: for clients the journal is told `dirty` before the first byte changes, and `clean`, with everything on
 //! the disk, when nobody writes the file any more: also when a connection dies. It promises nothing about what readers
@@ -8,14 +8,13 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::oneshot;
 
 use super::attributes::attributes_of;
 use super::change::Change;
-use super::committer::Job;
+use super::committer::{Job, Queue};
 use super::disk::Disk;
 use super::failure::Failure;
 use super::{NewAttributes, Quota, Result, StorageError, file_content};
@@ -26,7 +25,7 @@ type Answered = oneshot::Receiver<Result<()>>;
 /// All files that clients are writing in place.
 #[derive(Debug)]
 pub(super) struct Writing {
-    queue: SyncSender<Job>,
+    queue: Queue,
     disk: Disk,
     failed: Failure,
     /// How many handles write each, by device and inode, and the error of a flush: the system tells it once.
@@ -34,8 +33,17 @@ pub(super) struct Writing {
     files: Mutex<HashMap<(u64, u64), (usize, Lost)>>,
 }
 
-/// The error of a flush, for everybody who writes the file.
-type Lost = Arc<OnceLock<StorageError>>;
+/// What all have in common who write a file.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The error of a flush.
+    lost: OnceLock<StorageError>,
+    /// Held by who writes at the end, and there only: between the look at where that is and the writing.
+    // Held for one write.
+    at_end: Mutex<()>,
+}
+
+type Lost = Arc<Shared>;
 
 /// A handle that writes a file in place.
 #[derive(Debug)]
@@ -46,6 +54,8 @@ pub struct InPlace {
     quota: Option<Quota>,
     /// Whose changes are told of; none of replication's are.
     author: Option<Arc<str>>,
+    /// Whether it may do nothing but add at the end.
+    only_grows: bool,
     is_changed: AtomicBool,
     /// Whether it may be written: `dirty` is told, and CLOSE was not asked for.
     is_open: AtomicBool,
@@ -56,7 +66,7 @@ pub struct InPlace {
 }
 
 impl Writing {
-    pub(super) fn new(queue: SyncSender<Job>, disk: Disk, failed: Failure) -> Arc<Writing> {
+    pub(super) fn new(queue: Queue, disk: Disk, failed: Failure) -> Arc<Writing> {
         Arc::new(Writing { queue, disk, failed, files: Mutex::default() })
     }
 
@@ -68,7 +78,7 @@ impl Writing {
     fn ask(&self, change: Change, author: Option<Arc<str>>) -> Answered {
         let (answer, answered) = oneshot::channel();
         // A committer that is gone drops the answer, which its receiver sees.
-        let _ = self.queue.send(Job::Change(change, author, answer));
+        self.queue.send(Job::Change(change, author, answer));
         answered
     }
 
@@ -96,6 +106,7 @@ impl Writing {
             identity,
             quota,
             author,
+            only_grows: false,
             is_changed: AtomicBool::new(false),
             is_open: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -107,6 +118,12 @@ impl Writing {
 }
 
 impl InPlace {
+    /// The same handle, by which the file only grows: what is there stays as it is.
+    pub fn that_only_grows(mut self) -> InPlace {
+        self.only_grows = true;
+        self
+    }
+
     /// The file, for reading.
     pub fn file(&self) -> Arc<OwnedFd> {
         self.file.clone()
@@ -150,19 +167,38 @@ impl InPlace {
     /// Writes at an offset, or at the end where there is none, also while others write there.
     pub fn write(&self, offset: Option<u64>, data: &[u8]) -> Result<()> {
         let end = |size: u64| size.max(offset.unwrap_or(size).saturating_add(data.len() as u64));
-        let written = self.change(end, |disk| match offset {
-            Some(offset) => Ok(disk.write(self.fd(), data, offset)?),
-            None => Ok(disk.append(self.fd(), data)?),
-        });
+        let write = || {
+            self.change(end, |disk| match offset {
+                Some(offset) => Ok(disk.write(self.fd(), data, offset)?),
+                None => Ok(disk.append(self.fd(), data)?),
+            })
+        };
+        let written = match self.only_grows {
+            true => self.at_end(offset, write),
+            false => write(),
+        };
         written.inspect_err(|error| {
             let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
             broken.get_or_insert_with(|| error.clone());
         })
     }
 
+    /// Does something that may only begin where the file ends.
+    fn at_end(&self, offset: Option<u64>, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _turn = self.lost.at_end.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = file_content::end_of(self.fd())?;
+        if offset.is_some_and(|offset| offset != end) {
+            let sentence =
+                format!("this file is only continued at its end: it has {end} bytes, and what is there stays");
+            return Err(StorageError::Refused(sentence));
+        }
+        write()
+    }
+
     /// From now on it may be written; first it is cut to nothing, if so asked. For files that are told only after `dirty`
     /// was answered.
     pub fn begin(&self, truncate: bool) -> Result<()> {
+        let truncate = truncate && !self.only_grows;
         self.is_open.store(true, Ordering::Relaxed);
         if self.is_over.load(Ordering::Relaxed) {
             // Its client has not waited for OPEN to be answered.
@@ -171,8 +207,16 @@ impl InPlace {
         if truncate { self.change(|_| 0, |disk| Ok(disk.truncate(self.fd(), 0)?)) } else { Ok(()) }
     }
 
-    /// Sets attributes.
+    /// Sets attributes; of a file that only grows its times, and a size that it has.
     pub fn set_attributes(&self, new: &NewAttributes) -> Result<()> {
+        if !self.only_grows {
+            return self.set(new);
+        }
+        let times = NewAttributes { times: new.times, ..NewAttributes::default() };
+        self.at_end(new.size, || self.set(&times))
+    }
+
+    fn set(&self, new: &NewAttributes) -> Result<()> {
         self.change(|size| new.size.unwrap_or(size), |disk| disk.set_attributes(self.fd(), new))
     }
 
@@ -234,9 +278,9 @@ async fn answer(answered: Option<Answered>, lost: Lost) -> Result<()> {
     let Some(answered) = answered else { return Ok(()) };
     let flushed = answered.await.unwrap_or_else(|_| Err(super::volume::stopped()));
     if let Err(error) = flushed {
-        let _ = lost.set(error);
+        let _ = lost.lost.set(error);
     }
-    lost.get().cloned().map_or(Ok(()), Err)
+    lost.lost.get().cloned().map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

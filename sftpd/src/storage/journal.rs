@@ -5,6 +5,8 @@
 //! does not know how a change is made, and touches nothing on the volume.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -78,6 +80,8 @@ pub(super) struct Journal {
     waits: Option<bool>,
     /// Whether something was written for which SQLite has not waited: an empty transaction would not do so either.
     is_owed_a_flush: bool,
+    /// Records behind this number are needed by the log archive; all of them may go where it needs none.
+    needed_behind: Arc<AtomicU64>,
     disk: Disk,
 }
 
@@ -110,7 +114,9 @@ impl Journal {
             // Rows that all standbys have are gone, and their numbers are not given again.
             let dropped = meta(&db, "dropped")?.and_then(|text| text.parse().ok()).unwrap_or(0);
             let next = next.max(newest).max(dropped) + 1;
-            let journal = Journal { db, next, before: next - 1, is_durable, waits: None, is_owed_a_flush: true, disk };
+            let (before, needed_behind) = (next - 1, Arc::new(AtomicU64::new(u64::MAX)));
+            let journal =
+                Journal { db, next, before, is_durable, waits: None, is_owed_a_flush: true, needed_behind, disk };
             Ok(Opened { journal, epoch, was_clean, boot })
         };
         let opened = open().with_context(|| format!("the journal {} cannot be used", path.display()))?;
@@ -215,12 +221,18 @@ impl Journal {
         statement.execute(params![hash, seq]).map(drop)
     }
 
+    /// The number behind which records are kept, to be set by who reads them.
+    pub(super) fn needed_behind(&self) -> Arc<AtomicU64> {
+        self.needed_behind.clone()
+    }
+
     /// Removes records that every standby has, and those past `rows_max`; `at_most` at once, so that nobody waits. Gives
     /// their number.
     pub(super) fn forget_old(&mut self, rows_max: u64, at_most: u64) -> rusqlite::Result<u64> {
         let needed: Option<u64> = self.db.query_row("SELECT min(seq) FROM acknowledged", [], |row| row.get(0))?;
         let by_age = self.last_seq().saturating_sub(rows_max);
-        self.forget(needed.unwrap_or(0).max(by_age), at_most)
+        let needed = needed.unwrap_or(0).min(self.needed_behind.load(Ordering::Relaxed));
+        self.forget(needed.max(by_age), at_most)
     }
 
     /// Removes only records past `rows_max`, also where every standby has more.

@@ -55,6 +55,9 @@ pub use usage::Quota;
 pub use volume::{Durability, Location, Seen, Volume};
 pub use writer::{Closing, NotWritten, Publication, Writer};
 
+#[cfg(test)]
+pub(crate) use volume::tests as tests_of_volume;
+
 /// What storage refuses, beside the errors of the system itself.
 #[derive(Clone, Debug)]
 pub enum StorageError {

@@ -6,14 +6,14 @@
 //! lost is settled before it is answered.
 
 use std::collections::HashSet;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use super::Stage;
-use super::committer::{Job, QUEUE_CHANGES_MAX};
+use super::committer::{Job, QUEUE_CHANGES_MAX, Queue};
 use super::failure::{Failure, fail};
 use super::journal::RowChange;
 
@@ -23,23 +23,38 @@ const FLUSHES_MAX: usize = 64;
 /// How long a note waits: for a group to go with, and for what makes it void.
 const WAIT: Duration = Duration::from_millis(5);
 
-/// Notes that are not written yet, in the order in which they came, and when that was.
+/// Notes that are not written yet, and when somebody looks after them.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     // Held to put one in or to take some out.
-    waiting: Mutex<Vec<(Instant, RowChange)>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order in which they came, and when that was.
+    rows: Vec<(Instant, RowChange)>,
+    /// When the committer's thread looks; none where it has no reason to.
+    look_at: Option<Instant>,
 }
 
 impl Rows {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, RowChange)>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts one in, and tells whether it is the first that waits.
-    pub(super) fn push(&self, row: RowChange) -> bool {
-        let mut waiting = self.lock();
-        waiting.push((Instant::now(), row));
-        waiting.len() == 1
+    /// Puts one in that is written whenever something is.
+    pub(super) fn push(&self, row: RowChange) {
+        self.lock().rows.push((Instant::now(), row));
+    }
+}
+
+impl Waiting {
+    /// The thread is to look soon: whether it must be woken for that.
+    fn must_wake(&mut self, now: Instant) -> bool {
+        let is_new = self.look_at.is_none();
+        self.look_at.get_or_insert(now + WAIT);
+        is_new
     }
 }
 
@@ -60,7 +75,7 @@ enum Errand {
 /// The way to the committer for what is only noted: unfinished uploads, and flushes while they arrive.
 #[derive(Clone, Debug)]
 pub(super) struct Notes {
-    queue: SyncSender<Job>,
+    queue: Queue,
     rows: Arc<Rows>,
     flusher: SyncSender<Errand>,
 }
@@ -68,21 +83,30 @@ pub(super) struct Notes {
 impl Notes {
     /// Notes a change of what is remembered of unfinished uploads. It is written with the next group, or soon without one.
     pub(super) fn note(&self, row: RowChange) {
-        if !self.rows.push(row) {
-            // Whoever takes the first takes this one, too.
-            return;
+        let (mut waiting, now) = (self.rows.lock(), Instant::now());
+        waiting.rows.push((now, row));
+        if waiting.must_wake(now) {
+            self.queue.wake();
         }
-        // A full queue is a committer at work, which looks here before its next group.
-        let _: std::result::Result<(), TrySendError<Job>> = self.queue.try_send(Job::Wake);
+    }
+
+    /// Has the thread look in a few milliseconds, if it would not anyway.
+    pub(super) fn look_soon(&self) {
+        if self.rows.lock().must_wake(Instant::now()) {
+            self.queue.wake();
+        }
     }
 
     /// Puts back what could not be written. While that goes on there is no more than the last word on each upload.
     pub(super) fn note_again(&self, rows: Vec<RowChange>) {
         let mut waiting = self.rows.lock();
-        let newer = waiting.drain(..).map(|(_, row)| row);
+        let newer = waiting.rows.drain(..).map(|(_, row)| row);
         let rows = last_words(rows.into_iter().chain(newer).collect());
         let now = Instant::now();
-        waiting.extend(rows.into_iter().map(|row| (now, row)));
+        waiting.rows.extend(rows.into_iter().map(|row| (now, row)));
+        if !waiting.rows.is_empty() && waiting.must_wake(now) {
+            self.queue.wake();
+        }
     }
 
     /// Asks for a flush of an upload whose first `bytes` have arrived; tells whether there was room to ask.
@@ -101,22 +125,37 @@ impl Notes {
         &self.rows
     }
 
-    /// How long the first note has still to wait; none where there is none.
+    /// How long it is until the thread looks; none where it need not.
     pub(super) fn wait(&self) -> Option<Duration> {
-        let (since, _) = *self.rows.lock().first()?;
-        Some(WAIT.saturating_sub(since.elapsed()))
+        Some(self.rows.lock().look_at?.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the time has come at which the thread looks.
+    pub(super) fn must_look(&self) -> bool {
+        self.wait().is_some_and(|wait| wait.is_zero())
+    }
+
+    /// The thread looks: whether it has to do something now. If so it looks again when the next note is due.
+    pub(super) fn are_due(&self) -> bool {
+        let (mut waiting, now) = (self.rows.lock(), Instant::now());
+        let is_due = waiting.look_at.is_some_and(|look_at| look_at <= now);
+        if is_due {
+            let next = waiting.rows.iter().map(|(since, _)| *since + WAIT).find(|&due| due > now);
+            waiting.look_at = next;
+        }
+        is_due
     }
 
     /// The notes that have waited long enough.
     pub(super) fn take_due(&self) -> Vec<RowChange> {
         let (mut waiting, now) = (self.rows.lock(), Instant::now());
-        let due = waiting.partition_point(|(since, _)| now.saturating_duration_since(*since) >= WAIT);
-        waiting.drain(..due).map(|(_, row)| row).collect()
+        let due = waiting.rows.partition_point(|(since, _)| now.saturating_duration_since(*since) >= WAIT);
+        waiting.rows.drain(..due).map(|(_, row)| row).collect()
     }
 
     /// All notes.
     pub(super) fn take(&self) -> Vec<RowChange> {
-        self.rows.lock().drain(..).map(|(_, row)| row).collect()
+        self.rows.lock().rows.drain(..).map(|(_, row)| row).collect()
     }
 
     /// Uploads have their names. Notes on those that were not written yet need not be, of the others it must be written that they are gone.
@@ -124,7 +163,7 @@ impl Notes {
         let mut begun_now = HashSet::new();
         let mut waiting = self.rows.lock();
         let is_published: HashSet<u64> = published.iter().copied().collect();
-        waiting.retain(|(_, row)| {
+        waiting.rows.retain(|(_, row)| {
             let number = row.number();
             if matches!(row, RowChange::Begun(_)) && is_published.contains(&number) {
                 begun_now.insert(number);
@@ -155,8 +194,9 @@ fn last_words(rows: Vec<RowChange>) -> Vec<RowChange> {
 }
 
 /// The queue to the thread that is yet to be started, and the notes that go by it.
-pub(super) fn queue(failed: Failure, is_durable: bool) -> std::io::Result<(SyncSender<Job>, Receiver<Job>, Notes)> {
+pub(super) fn queue(failed: Failure, is_durable: bool) -> std::io::Result<(Queue, Receiver<Job>, Notes)> {
     let (queue, jobs) = std::sync::mpsc::sync_channel(QUEUE_CHANGES_MAX);
+    let queue = Queue::new(queue);
     let (flusher, flushes) = std::sync::mpsc::sync_channel(FLUSHES_MAX);
     let notes = Notes { queue: queue.clone(), rows: Arc::default(), flusher };
     let rows = Arc::downgrade(&notes.rows);

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use pair::node::Node;
@@ -28,6 +29,7 @@ use super::usage::{Quota, Usages};
 use super::writer::Publication;
 use super::{Attributes, FolderId, NewAttributes, Place, Result, Root, Stage, StorageError};
 
+mod archive;
 mod begun;
 mod divergent;
 mod start;
@@ -69,6 +71,7 @@ pub struct Volume {
     reader: Reader,
     decided: watch::Receiver<u64>,
     aside: Arc<super::divergent::Shared>,
+    needed_behind: Arc<AtomicU64>,
     /// Held while the process lives; the kernel lets go of it even after `kill -9`.
     _lock: OwnedFd,
 }
@@ -112,6 +115,7 @@ impl Volume {
             Recovery { volume: &folder, stages: &stages, disk: &disk, durability, is_new_boot: boot_is_new(&opened)? };
         let (left, chapter) = recover(&recovery, &mut opened, &epoch)?;
         let journal = opened.journal;
+        let needed_behind = journal.needed_behind();
         let failed = Arc::new(OnceLock::new());
         let (queue, jobs, notes) = notes::queue(failed.clone(), is_durable)?;
         let unfinished = Unfinished::new(Keeping { stages: stages.clone(), notes: notes.clone() });
@@ -154,6 +158,7 @@ impl Volume {
             reader: Reader::open(state)?,
             decided: follow,
             aside,
+            needed_behind,
             _lock: lock,
         }))
     }
@@ -260,9 +265,9 @@ impl Volume {
         when_answered(self.committer.gather(|answer| Job::Change(change, author, answer)))
     }
 
-    /// Begins with the changes that wait for others.
-    pub fn begin_changes(&self) {
-        self.committer.send_gathered();
+    /// Begins with the changes that wait for others: on this thread, if it may and nothing has to be flushed.
+    pub fn begin_changes(&self, may_be_here: impl FnOnce() -> bool) {
+        self.committer.send_gathered(may_be_here);
     }
 
     /// Makes a change of the daemon's own.

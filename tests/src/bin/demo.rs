@@ -12,8 +12,17 @@ use std::sync::mpsc::{Receiver, channel};
 use anyhow::Context;
 use pair::secret::PairSecret;
 
+#[path = "demo/log_node.rs"]
+mod log_node;
+
+use log_node::{LogNode, write_logs};
+
 /// How often the mirror looks for changes here; 100 s is a long time to watch.
 const INTERVAL: &str = "2s";
+
+/// Machines whose logs are shipped.
+const AGENTS: [&str; 3] = ["agent01", "agent02", "agent03"];
+const AGENT_PASSWORD: &str = "for-the-demo-only";
 
 fn main() -> ExitCode {
     match demo() {
@@ -31,8 +40,10 @@ fn demo() -> anyhow::Result<()> {
     let (stress_port, console_port) = (port(2224)?, port(2225)?);
     let users = folder.path().join("users.yaml");
     let seed = "users:\n  ADMIN:\n    name: \"admin\"\n    password: generate\n    admin: true\n  1:\n    name: \"EPuser\"\n    \
-                password: \"1234\"\n";
-    std::fs::write(&users, seed)?;
+                password: \"1234\"\nagents:\n";
+    let agents: String =
+        AGENTS.iter().map(|name| format!("  {name}: {{password: \"{AGENT_PASSWORD}\", keep: 400d}}\n")).collect();
+    std::fs::write(&users, format!("{seed}{agents}"))?;
 
     let machine = |name: &str, [port, other]: [u16; 2], health: u16| -> anyhow::Result<Command> {
         let home = folder.path().join(name);
@@ -61,6 +72,9 @@ fn demo() -> anyhow::Result<()> {
     let console = Running::start(console(&folder.path().join("master"), &secret, master_port, console_port)?)?;
     let console_page = console.wait_for("listening on")?;
 
+    let host_key = announced.iter().find_map(|line| line.split(' ').find(|word| word.starts_with("SHA256:")));
+    let agents = start_agents(folder.path(), [master_port, standby_port], host_key.unwrap_or_default())?;
+
     let password = find(&announced, "password of admin").and_then(|line| line.rsplit(' ').next().map(str::to_owned));
     println!();
     println!("A pair is running in {}", folder.path().display());
@@ -80,18 +94,16 @@ fn demo() -> anyhow::Result<()> {
     for line in announced.iter().filter(|line| line.contains("host key")) {
         println!("  {}", line.trim_start_matches("sftpd: "));
     }
-    println!();
-    println!("Try:");
-    println!("  echo hello > hello.txt; echo 'put hello.txt' | sftp -P {master_port} EPuser@127.0.0.1");
-    println!("  sleep 3; echo 'ls -l' | sftp -P {standby_port} EPuser@127.0.0.1");
     println!(
-        "  echo 'get users.yaml' | sftp -P {master_port} admin@127.0.0.1    (edit it, put it back, read users.yaml.result)"
+        "  agents    agent01, agent02 and agent03 ship the logs below {}/agent0*/logs: see admin's console, archive",
+        folder.path().display()
     );
-    let sftpd = ours("sftpd")?.get_program().display().to_string();
-    println!("  {sftpd} drill --state {}", folder.path().join("master/state").display());
+    show_what_to_try(folder.path(), [master_port, standby_port])?;
     println!();
     println!("Ctrl-C ends all of it.");
-    wait_for_the_end([master, standby, mirror, other_mirror, stress, console])
+    let mut programs = vec![master, standby, mirror, other_mirror, stress, console];
+    programs.extend(agents);
+    wait_for_the_end(programs)
 }
 
 fn stresstest(folder: &Path, [master, standby]: [u16; 2], port: u16) -> anyhow::Result<Command> {
@@ -114,6 +126,7 @@ fn console(folder: &Path, secret: &str, sftpd: u16, port: u16) -> anyhow::Result
         ("CONSOLE_NODES", format!("master=127.0.0.1:{sftpd}")),
         ("CONSOLE_STATE", folder.join("state").display().to_string()),
         ("CONSOLE_LOGS", folder.join("logs").display().to_string()),
+        ("CONSOLE_DATA", folder.join("data").display().to_string()),
         ("PAIR_SECRET", secret.to_owned()),
     ];
     command.envs(settings);
@@ -132,6 +145,54 @@ fn filesync(folder: &Path, secret: &str, other: u16, health: u16) -> anyhow::Res
         ("PAIR_SECRET", secret.to_owned()),
     ];
     command.envs(settings);
+    Ok(command)
+}
+
+/// Three machines that write logs, and the agents that ship them.
+fn start_agents(folder: &Path, servers: [u16; 2], host_key: &str) -> anyhow::Result<Vec<Running>> {
+    let (mut agents, mut log_nodes) = (Vec::new(), Vec::new());
+    for name in AGENTS {
+        let home = folder.join(name);
+        log_nodes.push(LogNode::with_a_past(name, &home.join("logs"))?);
+        agents.push(Running::start(agent(name, &home, servers, host_key)?)?);
+    }
+    write_logs(log_nodes);
+    Ok(agents)
+}
+
+fn show_what_to_try(folder: &Path, [master_port, standby_port]: [u16; 2]) -> anyhow::Result<()> {
+    println!();
+    println!("Try:");
+    println!("  echo hello > hello.txt; echo 'put hello.txt' | sftp -P {master_port} EPuser@127.0.0.1");
+    println!("  sleep 3; echo 'ls -l' | sftp -P {standby_port} EPuser@127.0.0.1");
+    println!(
+        "  echo 'get users.yaml' | sftp -P {master_port} admin@127.0.0.1    (edit it, put it back, read users.yaml.result)"
+    );
+    let sftpd = ours("sftpd")?.get_program().display().to_string();
+    println!("  {sftpd} drill --state {}", folder.join("master/state").display());
+    let filesync = ours("filesync")?.get_program().display().to_string();
+    println!("  FILESYNC_STATE={} {filesync} archive status", folder.join("agent01/state").display());
+    println!("  grep -r ERROR {}", folder.join("master/data/agent01").display());
+    Ok(())
+}
+
+/// The agent of a log node with its home in a folder; it looks often, because a demo is short.
+fn agent(name: &str, home: &Path, servers: [u16; 2], host_key: &str) -> anyhow::Result<Command> {
+    let mut command = ours("filesync")?;
+    let servers = servers.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let settings = [
+        ("FILESYNC_AGENT", name.to_owned()),
+        ("FILESYNC_SERVER", servers),
+        ("FILESYNC_PASSWORD", AGENT_PASSWORD.to_owned()),
+        ("FILESYNC_HOST_KEYS", host_key.to_owned()),
+        ("FILESYNC_FOLDERS", home.join("logs").display().to_string()),
+        ("FILESYNC_STATE", home.join("state").display().to_string()),
+        ("FILESYNC_INTERVAL", INTERVAL.to_owned()),
+        ("FILESYNC_QUIET", "5s".to_owned()),
+        ("FILESYNC_TAIL", "true".to_owned()),
+        ("FILESYNC_HEALTH_LISTEN", "127.0.0.1:0".to_owned()),
+    ];
+    command.arg("archive").envs(settings);
     Ok(command)
 }
 
@@ -200,7 +261,7 @@ fn find<'a>(lines: &'a [String], text: &str) -> Option<&'a String> {
 }
 
 /// Waits for Ctrl-C or SIGTERM, or for a program that ends by itself.
-fn wait_for_the_end(mut programs: [Running; 6]) -> anyhow::Result<()> {
+fn wait_for_the_end(mut programs: Vec<Running>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = tokio_util::sync::CancellationToken::new();

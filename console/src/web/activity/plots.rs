@@ -125,7 +125,7 @@ fn sized(number: u64) -> (u64, String) {
 
 fn by_account(answers: &Answers, of: impl Fn(&Totals) -> Vec<(u64, String)>) -> Vec<Named> {
     let row = |one: &crate::questions::AccountFigures| Named { name: one.account.clone(), values: of(&one.totals) };
-    let mut rows: Vec<Named> = answers.accounts.iter().map(row).collect();
+    let mut rows: Vec<Named> = answers.moved.accounts.iter().map(row).collect();
     let sum = |row: &Named| row.values.iter().map(|(number, _)| number).sum::<u64>();
     rows.retain(|row| sum(row) > 0);
     rows.sort_by_key(|row| std::cmp::Reverse(sum(row)));
@@ -160,7 +160,7 @@ pub fn failures(answers: &Answers, is_log: bool) -> Option<Plot> {
 
 /// Who is slow.
 pub fn slowest(answers: &Answers, is_log: bool) -> Option<Plot> {
-    let rows = answers.slowest.iter().map(|one| {
+    let rows = answers.moved.slowest.iter().map(|one| {
         let text = figures::rate(one.bytes_per_s as f64);
         Named { name: one.account.clone(), values: vec![(one.bytes_per_s, text)] }
     });
@@ -188,16 +188,16 @@ pub fn failed_logins(answers: &Answers, is_log: bool) -> Option<Plot> {
 type Series = (&'static str, fn(&Totals) -> (u64, String));
 
 fn standing(answers: &Answers, series: &[Series], is_log: bool) -> Option<Plot> {
-    if answers.days.is_empty() {
+    if answers.moved.days.is_empty() {
         return None;
     }
-    let days: Vec<String> = answers.days.iter().map(|day| day.date.to_string()).collect();
+    let days: Vec<String> = answers.moved.days.iter().map(|day| day.date.to_string()).collect();
     let mode = if is_log { BarMode::Group } else { BarMode::Stack };
     let dates = Axis::new().type_(AxisType::Date);
     let layout = Layout::new().x_axis(dates).y_axis(value_axis(is_log)).bar_mode(mode).height(CHART_HEIGHT);
     let mut plot = plot(layout.show_legend(true));
     for (name, of) in series {
-        let (numbers, texts): (Vec<u64>, Vec<String>) = answers.days.iter().map(|day| of(&day.totals)).unzip();
+        let (numbers, texts): (Vec<u64>, Vec<String>) = answers.moved.days.iter().map(|day| of(&day.totals)).unzip();
         let texts = days.iter().zip(texts).map(|(day, text)| format!("{day}<br>{name}: {text}")).collect();
         let bar = Bar::new(days.clone(), numbers).name(*name).hover_text_array(texts).hover_info(HoverInfo::Text);
         plot.add_trace(bar);
@@ -225,7 +225,7 @@ pub fn bytes_by_day(answers: &Answers, is_log: bool) -> Option<Plot> {
 /// A square for each hour of the week, as bars of one height on each other: plotly.js draws its own heat maps as images, which the policy
 /// for browsers forbids.
 fn week(answers: &Answers, of: fn(&HourFigures) -> u64) -> Option<Plot> {
-    let most = answers.week.iter().flatten().map(of).max().unwrap_or_default();
+    let most = answers.moved.week.iter().flatten().map(of).max().unwrap_or_default();
     if most == 0 {
         return None;
     }
@@ -236,7 +236,7 @@ fn week(answers: &Answers, of: fn(&HourFigures) -> u64) -> Option<Plot> {
     let days = Axis::new().tick_values(middles).tick_text(names.clone()).show_grid(false).zero_line(false);
     let layout = Layout::new().x_axis(Axis::new().type_(AxisType::Category)).y_axis(days).height(CHART_HEIGHT);
     let mut plot = plot(layout.bar_mode(BarMode::Stack).bar_gap(0.06).show_legend(false));
-    for (name, day) in names.into_iter().zip(answers.week.iter().rev()) {
+    for (name, day) in names.into_iter().zip(answers.moved.week.iter().rev()) {
         let numbers: Vec<u64> = day.iter().map(of).collect();
         let texts =
             hours.iter().zip(&numbers).map(|(hour, number)| format!("{name} {hour}:00: {}", figures::count(*number)));
@@ -260,12 +260,13 @@ pub fn download_hours(answers: &Answers, _: bool) -> Option<Plot> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::questions::AccountFigures;
+    use crate::questions::{AccountFigures, Moved};
 
     fn answers(names: &[&str]) -> Answers {
         let totals = Totals { uploads: 3, uploaded_bytes: 1000, failed_transfers: 1, ..Totals::default() };
         let account = |name: &&str| AccountFigures { account: (*name).into(), totals, average_bytes: 250 };
-        Answers { accounts: names.iter().map(account).collect(), ..Answers::default() }
+        let moved = Moved { accounts: names.iter().map(account).collect(), ..Moved::default() };
+        Answers { moved, ..Answers::default() }
     }
 
     #[test]

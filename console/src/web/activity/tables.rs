@@ -89,7 +89,7 @@ fn transfers_of(totals: &Totals) -> u64 {
 /// Transfers by account, the most first.
 pub fn transfers(answers: &Answers, _: &TimeZone) -> Table {
     let mut table = Table::new(&["Account", "Uploads", "Downloads", "Failed", "Transfers"], 1);
-    let mut accounts: Vec<_> = answers.accounts.iter().filter(|one| transfers_of(&one.totals) > 0).collect();
+    let mut accounts: Vec<_> = answers.moved.accounts.iter().filter(|one| transfers_of(&one.totals) > 0).collect();
     accounts.sort_by_key(|one| std::cmp::Reverse(transfers_of(&one.totals)));
     for one in accounts {
         let all = &one.totals;
@@ -102,7 +102,7 @@ pub fn transfers(answers: &Answers, _: &TimeZone) -> Table {
 /// Bytes by account, the most first.
 pub fn bytes_of(answers: &Answers, _: &TimeZone) -> Table {
     let mut table = Table::new(&["Account", "Uploaded bytes", "Downloaded bytes", "Bytes"], 1);
-    for one in answers.accounts.iter().filter(|one| one.totals.uploaded_bytes + one.totals.downloaded_bytes > 0) {
+    for one in answers.moved.accounts.iter().filter(|one| one.totals.uploaded_bytes + one.totals.downloaded_bytes > 0) {
         let (up, down) = (one.totals.uploaded_bytes, one.totals.downloaded_bytes);
         let sums = [up, down, up + down].map(bytes);
         table.row(std::iter::once(account(&one.account)).chain(sums).collect());
@@ -113,7 +113,7 @@ pub fn bytes_of(answers: &Answers, _: &TimeZone) -> Table {
 /// Bytes of a transfer on the average by account, the most first.
 pub fn average(answers: &Answers, _: &TimeZone) -> Table {
     let mut table = Table::new(&["Account", "Average bytes", "Transfers"], 1);
-    let mut accounts: Vec<_> = answers.accounts.iter().filter(|one| transfers_of(&one.totals) > 0).collect();
+    let mut accounts: Vec<_> = answers.moved.accounts.iter().filter(|one| transfers_of(&one.totals) > 0).collect();
     accounts.sort_by_key(|one| std::cmp::Reverse(one.average_bytes));
     for one in accounts {
         table.row(vec![account(&one.account), bytes(one.average_bytes), count(transfers_of(&one.totals))]);
@@ -125,7 +125,7 @@ pub fn average(answers: &Answers, _: &TimeZone) -> Table {
 pub fn days(answers: &Answers, _: &TimeZone) -> Table {
     let names = ["Day", "Uploads", "Downloads", "Failed transfers", "Logins", "Failed logins"];
     let mut table = Table::new(&names, 1);
-    for day in &answers.days {
+    for day in &answers.moved.days {
         let all = &day.totals;
         let counts = [all.uploads, all.downloads, all.failed_transfers, all.logins, all.failed_logins].map(count);
         table.row(std::iter::once(text(&day.date.to_string())).chain(counts).collect());
@@ -136,7 +136,7 @@ pub fn days(answers: &Answers, _: &TimeZone) -> Table {
 /// Bytes by day.
 pub fn bytes_by_day(answers: &Answers, _: &TimeZone) -> Table {
     let mut table = Table::new(&["Day", "Uploaded bytes", "Downloaded bytes"], 1);
-    for day in &answers.days {
+    for day in &answers.moved.days {
         let sums = [day.totals.uploaded_bytes, day.totals.downloaded_bytes].map(bytes);
         table.row(std::iter::once(text(&day.date.to_string())).chain(sums).collect());
     }
@@ -156,7 +156,7 @@ pub fn failures(answers: &Answers, zone: &TimeZone) -> Table {
 
 fn week(answers: &Answers, names: [&'static str; 4], of: fn(&HourFigures) -> (u64, u64)) -> Table {
     let mut table = Table::new(&names, 2);
-    for (day, hours) in WEEKDAYS.iter().zip(&answers.week) {
+    for (day, hours) in WEEKDAYS.iter().zip(&answers.moved.week) {
         for (hour, figures) in hours.iter().enumerate() {
             let (records, sum) = of(figures);
             if records > 0 {
@@ -180,7 +180,7 @@ pub fn download_hours(answers: &Answers, _: &TimeZone) -> Table {
 /// Who is slow, the slowest first.
 pub fn slowest(answers: &Answers, _: &TimeZone) -> Table {
     let mut table = Table::new(&["Account", "Bytes per second", "Transfers", "Bytes", "Milliseconds"], 1);
-    for one in &answers.slowest {
+    for one in &answers.moved.slowest {
         let speed =
             Cell { shown: figures::rate(one.bytes_per_s as f64), exact: one.bytes_per_s.to_string(), is_number: true };
         let elapsed = Cell {

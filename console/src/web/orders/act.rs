@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use filesync::restore::restore;
-use filesync::store::{approve, known};
+use filesync::store::{approve, known_in_short};
 use pair::control::{Answer, Move, Order, ask};
 use web::figures;
 
@@ -38,6 +38,7 @@ pub async fn carry_out(config: &Config, known: &Situation, wish: &Wish) -> Resul
         Wish::Drill => asked(&config.state, known, Order::Drill {}).await,
         Wish::Unban { whom } => asked(&config.state, known, Order::Unban { whom: whom.clone() }).await,
         Wish::Kick { whom } => asked(&config.state, known, Order::Kick { whom: whom.clone() }).await,
+        Wish::End { connection, .. } => asked(&config.state, known, Order::Kick { whom: connection.clone() }).await,
         Wish::Approve { standby, entries } => let_go(config, standby.clone(), entries.clone()).await,
         Wish::Restore { standby, path, version } => bring_back(config, standby, path, version).await,
     }
@@ -72,7 +73,7 @@ fn in_words(moved: &Move, known: &Situation) -> Done {
 async fn let_go(config: &Config, standby: String, entries: String) -> Result<Done, String> {
     let store = config.state.join("filesync.db");
     let work = move || -> anyhow::Result<(u64, u64)> {
-        let found = known(&store)?.into_iter().find(|found| found.name == standby);
+        let found = known_in_short(&store, 0)?.into_iter().find(|found| found.name == standby);
         let held = found.into_iter().flat_map(|found| found.held).filter(|held| !held.approved);
         let now: u64 = held.map(|held| held.entries).sum();
         anyhow::ensure!(

@@ -63,6 +63,13 @@ pub enum Wish {
         /// Whose.
         whom: String,
     },
+    /// One connection is ended.
+    End {
+        /// Its id, which no other one ever has.
+        connection: String,
+        /// Whose it is, and from where: for the person.
+        whose: String,
+    },
     /// A version comes back from a standby's trash.
     Restore {
         /// Whose trash.
@@ -103,7 +110,10 @@ fn unban(form: &Form) -> Wish {
 }
 
 fn kick(form: &Form) -> Wish {
-    Wish::Kick { whom: form.text("whom") }
+    match form.text("connection") {
+        connection if connection.is_empty() => Wish::Kick { whom: form.text("whom") },
+        connection => Wish::End { connection, whose: form.text("whose") },
+    }
 }
 
 fn restore(form: &Form) -> Wish {
@@ -133,7 +143,7 @@ impl Wish {
             Wish::Drill => drill,
             Wish::Approve { .. } => approve,
             Wish::Unban { .. } => unban,
-            Wish::Kick { .. } => kick,
+            Wish::Kick { .. } | Wish::End { .. } => kick,
             Wish::Restore { .. } => restore,
         }
     }
@@ -150,6 +160,7 @@ impl Wish {
         match self {
             Wish::Approve { standby, entries } => vec![("standby", standby.clone()), ("entries", entries.clone())],
             Wish::Unban { whom } => vec![("whom", whom.clone())],
+            Wish::End { connection, whose } => vec![("connection", connection.clone()), ("whose", whose.clone())],
             Wish::Restore { standby, path, version } => {
                 vec![("standby", standby.clone()), ("path", path.clone()), ("version", version.clone())]
             }
@@ -212,6 +223,10 @@ impl Wish {
                 "They were held because so many at once look like a lost disk or a wrong script. Look whether the files should be gone.".to_owned(),
             ],
             Wish::Unban { whom } => vec![format!("The ban of {} ends now. Who goes on guessing is banned again.", shown(whom))],
+            Wish::End { connection, whose } => vec![
+                format!("The connection {} of {} is ended at once; uploads that are under way can be resumed.", shown(connection), shown(whose)),
+                "Other connections of that account stay. Who is to stay out needs disabled: true in users.yaml: else they connect again.".to_owned(),
+            ],
             Wish::Kick { .. } => owned(&[
                 "The connections are ended at once; uploads that are under way can be resumed.",
                 "Who is to stay out needs disabled: true in users.yaml: else they connect again.",
@@ -276,6 +291,8 @@ mod tests {
             assert_eq!(Wish::of(offer.name, &form).unwrap().offer().name, offer.name);
         }
         assert_eq!(Wish::of("kick", &form), Some(Wish::Kick { whom: "x".into() }));
+        let one = Wish::of("kick", &Form::of(b"connection=1a-7&whose=<b>&whom=x")).unwrap();
+        assert_eq!(one.in_the_log(), "kick connection=1a-7 whose=<b>");
         for name in ["", "Promote", "../promote", "apply_users"] {
             assert!(Wish::of(name, &form).is_none(), "{name}");
         }

@@ -16,6 +16,8 @@ const PAD: &str = "\u{a0}\u{a0}\u{a0}\u{a0}";
 /// Drawn width and height; the page stretches it.
 const WIDTH: f32 = 640.0;
 const HEIGHT: f32 = 210.0;
+/// At the right end this part of the line has no labels: half of one, with what is around it, is not so wide.
+const UNLABELLED: usize = 14;
 /// The upper end of the axis at least, so that four lines have whole numbers.
 const LARGEST_MIN: f32 = 4.0;
 
@@ -128,8 +130,10 @@ pub fn lag(lines: &Lines, over: Over, clock: &Clock) -> Option<Chart> {
 /// When each span begins. Of so many labels only those are drawn that have room.
 fn labels(courses: &Courses, over: Over, clock: &Clock) -> Vec<String> {
     let label = |place: usize| clock.format(courses.from_ms + courses.span_ms * place as i64, over.labels());
+    // One that would stick out at the end is moved in by charts-rs, and takes the place of the one before it.
+    let end = courses.spans - courses.spans / UNLABELLED;
     // Blanks that do not vanish keep labels apart.
-    let label = |place| format!("{PAD}{}{PAD}", label(place));
+    let label = |place| if place < end { format!("{PAD}{}{PAD}", label(place)) } else { String::new() };
     (0..courses.spans).map(label).collect()
 }
 
@@ -172,6 +176,24 @@ mod tests {
         assert!(chart.svg.contains("var(--line-2)") && chart.svg.contains("viewBox"), "{}", chart.svg);
         assert_eq!((chart.title.as_str(), chart.legend.len()), ("How far behind, ms", 2));
         assert!(chart.svg.contains("22:4") || chart.svg.contains("22:5"), "{}", chart.svg);
+    }
+
+    #[test]
+    fn no_time_is_missing_below_the_line() {
+        for minute in 0..60 {
+            let mut lines = Lines { ..lines(900).as_ref().clone() };
+            lines.hour.from_ms += minute * 60_000;
+            let chart = lag(&lines, Over::Hour, &Clock::now(TimeZone::UTC)).unwrap();
+            let texts = chart.svg.split("</text>").filter_map(|text| text.rsplit_once('>'));
+            let digits = |text: &str| text.trim_matches(|letter: char| !letter.is_ascii_digit()).parse::<i64>().ok();
+            let times = texts.filter_map(|(_, text)| text.split_once(':'));
+            let minutes: Vec<i64> =
+                times.filter_map(|(hour, minute)| Some(digits(hour)? * 60 + digits(minute)?)).collect();
+            assert!(minutes.len() > 5, "{minutes:?}");
+            let steps: Vec<i64> = minutes.windows(2).map(|pair| (pair[1] - pair[0]).rem_euclid(24 * 60)).collect();
+            let (least, most) = (steps.iter().min().unwrap(), steps.iter().max().unwrap());
+            assert!(most - least <= 1, "{minutes:?}");
+        }
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl Restoring<'_> {
                 "accounts are changed by an upload: fetch it from here, and put it to the master".into(),
             ));
         }
+        if is_of_the_chain(&path.0) {
+            return Err(Stop::Kept(
+                "the chain over the archive is the master's: what another has written of it stays set aside".into(),
+            ));
+        }
         if let Some(slash) = path.0.iter().rposition(|byte| *byte == b'/') {
             let folder = path.0.get(..slash).unwrap_or_default().to_vec();
             if self.look(&folder).await?.is_none_or(|found| found.kind != FileKind::Folder) {
@@ -229,6 +234,11 @@ impl Claim {
             _ => Ok(place),
         }
     }
+}
+
+/// Whether a path is of the archive's chain: two machines' would be a fork.
+fn is_of_the_chain(path: &[u8]) -> bool {
+    path.strip_prefix(pair::chain::FOLDER.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// Whether a path is the accounts' own file: what is in it counts by being put there, and was masked.

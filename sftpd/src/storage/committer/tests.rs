@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::storage::volume::Volume;
 use crate::storage::volume::tests::{Fixture, opening};
-use crate::storage::{Closing, NewAttributes, Opening, Place, Writer};
+use crate::storage::{Closing, Durability, NewAttributes, Opening, Place, Writer};
 
 /// Histories of one test; four of them make more than five thousand. `HISTORIES` asks for more.
 const HISTORIES: u64 = 1300;
@@ -55,6 +55,8 @@ struct History {
     /// What every stage that was closed holds.
     contents: HashMap<u64, Vec<u8>>,
     count: usize,
+    /// Whether changes are made by who asks for them, where nothing else is done.
+    works_here: bool,
 }
 
 const ACCOUNTS: [&str; 2] = ["alice", "bob"];
@@ -63,14 +65,16 @@ const NAMES: [&str; 6] = ["a", "b", "d", "d/a", "d/e", "d/e/b"];
 impl History {
     fn begin(fixture: &mut Fixture, seed: u64) -> History {
         let disk = Disk::default();
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let works_here = dice.roll(3) == 0;
+        fixture.durability = if works_here { Durability::None } else { Durability::Fsync };
         let volume = fixture.open_by(disk.clone());
         for account in ACCOUNTS {
             volume.root(account).unwrap();
         }
-        let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (open, asked, told) = (Vec::new(), Vec::new(), Vec::new());
         let contents = HashMap::new();
-        History { dice, volume: Some(volume), disk, hold: None, open, asked, told, contents, count: 0 }
+        History { dice, volume: Some(volume), disk, hold: None, open, asked, told, contents, count: 0, works_here }
     }
 
     fn volume(&self) -> &Volume {
@@ -89,18 +93,22 @@ impl History {
         let may_be_untold = matches!(change, Change::SetAttributes(..) | Change::Rename { .. });
         let kind = if may_be_untold { "perhaps-untold" } else { "op" };
         let author = format!("{kind}{}", self.count);
-        if self.hold.is_none() {
+        if self.hold.is_none() && (!self.works_here || self.dice.roll(4) == 0) {
             self.hold = Some(self.volume().committer_for_tests().hold());
         }
-        let answered = self
-            .volume()
-            .committer_for_tests()
-            .submit(|answer| Job::Change(change, Some(author.as_str().into()), answer));
+        let is_sent = self.dice.roll(3) == 0;
+        let committer = self.volume().committer_for_tests();
+        let job = |answer| Job::Change(change, Some(author.as_str().into()), answer);
+        let answered = if self.works_here { committer.gather(job) } else { committer.submit(job) };
+        if self.works_here && is_sent {
+            committer.send_gathered(|| true);
+        }
         self.asked.push((author, answered));
     }
 
     /// Lets what was asked for be committed, as one group or as few as may be, and hears how it went.
     fn settle(&mut self) {
+        self.volume().committer_for_tests().send_gathered(|| self.works_here);
         if let Some(let_go) = self.hold.take() {
             let _ = let_go.send(());
         }
@@ -251,6 +259,7 @@ impl History {
 
     /// The process "dies", here if not before.
     fn die(&mut self) {
+        self.volume().committer_for_tests().send_gathered(|| self.works_here);
         if let Some(let_go) = self.hold.take() {
             let _ = let_go.send(());
         }

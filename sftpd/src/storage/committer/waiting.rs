@@ -4,39 +4,62 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::Job;
+use super::{Job, Queue};
 
 /// What waits.
 pub(in crate::storage) struct Waiting {
-    jobs: Receiver<Job>,
+    jobs: Option<(Receiver<Job>, Queue)>,
     /// What was taken from there already.
     first: VecDeque<Job>,
+    /// Jobs that were taken from there and are not done yet.
+    taken: usize,
 }
 
 /// Nobody is there any more who could ask for something.
 pub(super) struct Deserted;
 
 impl Waiting {
-    pub(super) fn new(jobs: Receiver<Job>) -> Waiting {
-        Waiting { jobs, first: VecDeque::new() }
+    /// What comes by a queue.
+    pub(super) fn of(jobs: Receiver<Job>, queue: Queue) -> Waiting {
+        Waiting { jobs: Some((jobs, queue)), first: VecDeque::new(), taken: 0 }
+    }
+
+    /// These, and nothing more.
+    pub(super) fn only(jobs: Vec<Job>) -> Waiting {
+        Waiting { jobs: None, first: jobs.into(), taken: 0 }
     }
 
     /// Comes back when something waits, or after so long.
     pub(super) fn look(&mut self, wait: Duration) -> Result<(), Deserted> {
-        if self.first.is_empty() {
-            match self.jobs.recv_timeout(wait) {
-                Ok(job) => self.first.push_back(job),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(Deserted),
+        let Some((jobs, _)) = self.jobs.as_ref().filter(|_| self.first.is_empty()) else { return Ok(()) };
+        match jobs.recv_timeout(wait) {
+            // Who was woken looks after the notes in any case.
+            Ok(Job::Wake) | Err(RecvTimeoutError::Timeout) => Ok(()),
+            Ok(job) => {
+                self.taken += 1;
+                self.first.push_back(job);
+                Ok(())
             }
+            Err(RecvTimeoutError::Disconnected) => Err(Deserted),
         }
-        Ok(())
+    }
+
+    fn take(&mut self) -> Option<Job> {
+        let (jobs, _) = self.jobs.as_ref()?;
+        let job = jobs.try_recv().ok()?;
+        self.taken += usize::from(!matches!(job, Job::Wake));
+        Some(job)
+    }
+
+    /// Whether nothing was taken that is not done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_empty()
     }
 
     /// The next one, if it is there.
     pub(in crate::storage) fn next(&mut self) -> Option<Job> {
         loop {
-            match self.first.pop_front().or_else(|| self.jobs.try_recv().ok())? {
+            match self.first.pop_front().or_else(|| self.take())? {
                 Job::Many(jobs) => jobs.into_iter().rev().for_each(|job| self.first.push_front(job)),
                 job => return Some(job),
             }
@@ -48,6 +71,12 @@ impl Waiting {
         let Some(job) = self.next() else { return true };
         self.give_back(job);
         false
+    }
+
+    /// All that was taken from the queue is done.
+    pub(super) fn worked_off(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        self.jobs.iter().for_each(|(_, queue)| queue.worked_off(taken));
     }
 
     /// It is the next one again.

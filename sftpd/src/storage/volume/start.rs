@@ -7,7 +7,7 @@ use pair::epoch::Epoch;
 use pair::node::{Node, Role};
 
 use super::super::change::note_stat;
-use super::super::committer::{Job, Unhashed};
+use super::super::committer::{Job, Queue, Unhashed};
 use super::super::journal::{Chapter, Opened, UploadRow};
 use super::super::recovery::{Recovery, hash_of};
 
@@ -66,7 +66,7 @@ pub(super) fn recover(
 }
 
 /// Starts the thread that reads the hash of files which did not come in order.
-pub(super) fn start_hashing(queue: SyncSender<Job>) -> std::io::Result<SyncSender<Unhashed>> {
+pub(super) fn start_hashing(queue: Queue) -> std::io::Result<SyncSender<Unhashed>> {
     let (hashing, files) = std::sync::mpsc::sync_channel::<Unhashed>(HASHES_MAX);
     let hash = move |Unhashed { record, stage }: Unhashed| {
         // A file that was written in place meanwhile is no longer the one that was recorded.
@@ -81,7 +81,7 @@ pub(super) fn start_hashing(queue: SyncSender<Job>) -> std::io::Result<SyncSende
             && let Ok(hash) = hash_of(&stage.file())
             && is_the_same()
         {
-            let _ = queue.send(Job::Hash(record.seq, hash));
+            queue.send(Job::Hash(record.seq, hash));
         }
     };
     std::thread::Builder::new().name("hasher".into()).spawn(move || files.into_iter().for_each(hash))?;

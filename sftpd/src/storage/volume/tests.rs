@@ -12,6 +12,7 @@ use crate::storage::{Closing, Writer};
 pub(crate) struct Fixture {
     folder: tempfile::TempDir,
     pub(crate) node: Node,
+    pub(crate) durability: Durability,
 }
 
 impl Fixture {
@@ -22,7 +23,7 @@ impl Fixture {
         for name in ["data", "state"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        Fixture { folder, node: Node::new(Role::Master).unwrap() }
+        Fixture { folder, node: Node::new(Role::Master).unwrap(), durability: Durability::Fsync }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -33,17 +34,17 @@ impl Fixture {
         self.folder.path().join("state")
     }
 
-    pub(crate) fn open_by(&mut self, disk: Disk) -> Arc<Volume> {
+    pub(in crate::storage) fn open_by(&mut self, disk: Disk) -> Arc<Volume> {
         let (data, state) = (self.data(), self.state());
         let location = Location { data: &data, state: &state, pair_id: "pair" };
-        Volume::open_by(&location, &mut self.node, Durability::Fsync, disk).unwrap()
+        Volume::open_by(&location, &mut self.node, self.durability, disk).unwrap()
     }
 
     /// Opens it on a disk that may fail.
-    pub(crate) fn try_to_open(&mut self, disk: Disk) {
+    pub(in crate::storage) fn try_to_open(&mut self, disk: Disk) {
         let (data, state) = (self.data(), self.state());
         let location = Location { data: &data, state: &state, pair_id: "pair" };
-        let _ = Volume::open_by(&location, &mut self.node, Durability::Fsync, disk);
+        let _ = Volume::open_by(&location, &mut self.node, self.durability, disk);
     }
 
     pub(crate) fn open(&mut self) -> Arc<Volume> {
