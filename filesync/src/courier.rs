@@ -3,6 +3,8 @@
 //! Always holds: a file appears under its name only whole, with its mode and time; what it replaces is kept in the trash
 //! first; what both sides agree on is recorded only after the standby said OK. A source that
 //! changes while it is read is not sent: the stage is dropped, and the next pass sees it again.
+//! A file that was written in place here and only grew, such as a log, grows in place there as well: nothing of it is
+//! replaced, so nothing is kept.
 
 mod agreement;
 
@@ -221,9 +223,39 @@ impl Courier {
             }
             Ok((hash, count)) if hash == ours && count == length => self.set_attributes(path, &opened.entry).await,
             Err(error) if error.is_lost() => Err(error.into()),
-            // Different, shorter, or gone since it was listed.
+            Ok((hash, count)) if self.has_grown(&opened, hash, count).await? => {
+                self.grow(path, &opened, count, claims).await
+            }
+            // Different, longer, or gone since it was listed.
             _ => self.put_beside(path, true, trash, claims).await,
         }
+    }
+
+    /// Whether what the standby has is the beginning of this file.
+    async fn has_grown(&self, opened: &Opened, theirs: blake3::Hash, count: u64) -> Result<bool, Fault> {
+        let is_shorter = self.remote.grade == Grade::Pair && (1..opened.entry.size).contains(&count);
+        Ok(is_shorter && hash_of(opened, count).await? == theirs)
+    }
+
+    /// Brings the new end of a file that grew in place. What broke off is a beginning still, and goes on the next time.
+    async fn grow(&self, path: &[u8], opened: &Opened, from: u64, claims: Option<&Arc<Claims>>) -> Result<(), Fault> {
+        let alone = claims.map(|claims| claims.quiet(path));
+        if let Some(None) = alone {
+            return Err(Fault::Changed);
+        }
+        let handle = self.remote.client.open(&self.remote.at(path), open_flag::WRITE, None).await?;
+        match self.send(path, &handle, opened, from).await {
+            Ok(()) => self.finish(handle, &opened.entry).await?,
+            Err(fault @ Fault::Lost(_)) => return Err(fault),
+            Err(fault) => {
+                self.remote.client.close(handle).await?;
+                return Err(fault);
+            }
+        }
+        self.still_the_same(path, opened).await?;
+        self.agree(path, opened.entry.clone()).await?;
+        self.board.sent(opened.entry.size - from);
+        Ok(())
     }
 
     async fn open(&self, path: &[u8]) -> Result<Opened, Fault> {

@@ -68,7 +68,8 @@ pub enum Step {
         /// Something is there that must be kept in the trash.
         replaces: bool,
     },
-    /// Compare the content by hash; send it where it differs; set the attributes where they do.
+    /// Compare the content by hash; send it where it differs, only its new end where it has grown; set the attributes where they
+    /// do.
     Verify {
         /// The file.
         path: Path,
@@ -220,6 +221,10 @@ fn file_step(path: &[u8], entry: &Entry, remote: Option<&Seen>, base: Option<&Ba
         return Some(Step::Put { path, replaces: false });
     };
     let put = Step::Put { path: path.clone(), replaces: true };
+    if remote.kind == Kind::File && base.is_some_and(|base| has_grown_in_place(entry, &base.source)) {
+        // Perhaps only its new end is to be brought.
+        return Some(Step::Verify { path });
+    }
     if remote.kind != Kind::File || remote.size != entry.size {
         return Some(put);
     }
@@ -241,6 +246,11 @@ fn file_step(path: &[u8], entry: &Entry, remote: Option<&Seen>, base: Option<&Ba
     let looks_equal =
         (entry.kind, entry.size, entry.mtime_s()) == (base.source.kind, base.source.size, base.source.mtime_s());
     Some(if looks_equal { Step::Verify { path } } else { put })
+}
+
+/// Whether the very same file has become larger: written in place, as a log is, not replaced by another.
+fn has_grown_in_place(entry: &Entry, before: &Entry) -> bool {
+    entry.identity() == before.identity() && entry.size > before.size && before.size > 0
 }
 
 fn link_step(path: &[u8], entry: &Entry, remote: Option<&Seen>, base: Option<&Base>, times: bool) -> Option<Step> {

@@ -40,6 +40,9 @@ pub struct Whoami {
     pub admin: bool,
     /// What the machine is for.
     pub role: Role,
+    /// The id of the machine's own last time as master: another one than before means that the place has moved meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
 }
 
 /// What a machine says of itself.

@@ -428,6 +428,35 @@ fn a_switchover_is_followed_in_the_middle() {
     duo.wait_until_equal();
 }
 
+/// Behind one address, such as that of a load balancer, the place may go and come back while the agent is away.
+#[test]
+fn what_a_takeover_left_behind_is_sent_again_also_to_the_same_address() {
+    let (mut duo, mut agents) = pair_with_agents();
+    let agent = &mut agents[0];
+    let server = duo.machines[0].address().to_string();
+    let way =
+        |agent: &mut Agent| agent.settings.iter_mut().find(|(key, _)| key == "FILESYNC_SERVER").unwrap().1 = server;
+    way(agent);
+    std::fs::write(agent.log("a.log"), "line\n").unwrap();
+    agent.start();
+    let has_it = |duo: &Duo, index: usize| lines(duo.machines[index].data(), "agent01").contains_key("line");
+    eventually("it has arrived on both machines", || has_it(&duo, 0) && has_it(&duo, 1));
+    eventually("the agent knows", || agent.metric("files_pending") == Some(0) && agent.metric("files_sent") == Some(1));
+    agent.kill();
+    drop(duo.moved(0, &["switchover"]));
+    assert_eq!(duo.wait_until_settled(), 1);
+    // As if the other machine had been promoted before it had the file, and the place had come back since.
+    let path = |duo: &Duo, index: usize| duo.machines[index].path("agent01", "logs/a.log");
+    duo.mirrors.iter_mut().for_each(|mirror| mirror.kill());
+    [0, 1].iter().for_each(|index| std::fs::remove_file(path(&duo, *index)).unwrap());
+    duo.mirrors.iter_mut().for_each(|mirror| mirror.start());
+    assert_eq!(duo.wait_until_settled(), 1);
+    drop(duo.moved(1, &["switchover"]));
+    assert_eq!(duo.wait_until_settled(), 0);
+    agent.start();
+    eventually("it is sent again", || has_it(&duo, 0));
+}
+
 #[test]
 fn a_wrong_password_or_host_key_is_said_and_tried_seldom() {
     let machine = Machine::master().users(&users()).start();

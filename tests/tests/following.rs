@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use tests::{Direction, Link, Machine, Mirror, Pair, USER, eventually, fill_with_nasty_names, new_secret};
+use tests::{Direction, Duo, Link, Machine, Mirror, Pair, SEED, USER, eventually, fill_with_nasty_names, new_secret};
 
 /// A pair whose next pass is an hour away, with the first one over and the feed followed.
 fn start() -> Pair {
@@ -344,4 +344,54 @@ fn a_folder_that_is_renamed_onto_one_that_the_standby_has_already_is_merged_into
     eventually("nothing is open", || pair.mirror.metric("filesync_problems") == 0.0 && is_settled(&pair));
     let (_, trash) = pair.mirror.ask(&["restore"]);
     assert!(trash.contains("EPuser/in/one (7 bytes)"), "{trash}");
+}
+
+/// Files in a machine's trash.
+fn trashed(machine: &Machine) -> Vec<String> {
+    names(&machine.data().join(".pair/trash"))
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !name.ends_with('/'))
+        .collect()
+}
+
+/// A log of 4 MB that grows 20 times by a kilobyte costs the way to the standby some kilobytes, and the standby's trash nothing.
+#[test]
+fn of_a_log_that_grows_only_the_new_end_is_sent_and_no_old_version_is_kept() {
+    const AGENT: (&str, &str) = ("agent01", "let-me-log-1");
+    let users = format!("{SEED}agents:\n  {}: \"{}\"\n", AGENT.0, AGENT.1);
+    let mut duo = Duo::start_with(&[("USERS_YAML", &users)], &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("app.log");
+    let paths = [0, 1].map(|index: usize| duo.machines[index].path(AGENT.0, "app.log"));
+    let shown = log.display();
+    let mut content: Vec<u8> = (0..4_000_000_u32).flat_map(|number| number.to_le_bytes()).take(4_000_000).collect();
+    std::fs::write(&log, &content).unwrap();
+    duo.machines[0].sftp(AGENT).run(&format!("put {shown} app.log\n")).expect_ok();
+    let is_there = |content: &[u8]| std::fs::read(&paths[1]).is_ok_and(|there| there == content);
+    eventually("the first of it is on the standby", || is_there(&content));
+    let sent = |duo: &Duo| duo.mirrors[0].metric("filesync_bytes_sent");
+    eventually("it was counted", || sent(&duo) >= 4_000_000.0);
+    let before = sent(&duo);
+    let grow = |duo: &Duo, content: &mut Vec<u8>| {
+        content.extend_from_slice(&[content.len() as u8; 1000]);
+        std::fs::write(&log, &*content).unwrap();
+        duo.machines[0].sftp(AGENT).run(&format!("reput {shown} app.log\n")).expect_ok();
+    };
+    for _ in 0..20 {
+        grow(&duo, &mut content);
+        eventually("what was added is on the standby", || is_there(&content));
+    }
+    eventually("it was counted", || sent(&duo) - before >= 20_000.0);
+    assert!(sent(&duo) - before < 100_000.0, "{} bytes were sent", sent(&duo) - before);
+    assert_eq!(trashed(&duo.machines[1]), Vec::<String>::new());
+    // While the standby was away it grew as well: the next pass brings its new end alone.
+    duo.machines[1].kill();
+    grow(&duo, &mut content);
+    duo.machines[1].start();
+    eventually("what was added meanwhile is on the standby", || is_there(&content));
+    assert!(sent(&duo) - before < 100_000.0, "{} bytes were sent", sent(&duo) - before);
+    assert_eq!(trashed(&duo.machines[1]), Vec::<String>::new());
+    let mode = |index: usize| std::fs::metadata(&paths[index]).map(|it| (it.mode(), it.mtime())).unwrap();
+    eventually("mode and time are the same", || mode(0) == mode(1));
 }

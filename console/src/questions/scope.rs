@@ -135,8 +135,11 @@ impl Condition {
     }
 }
 
-/// Kinds as a list in SQL.
+/// Kinds as a list in SQL. Of none it has one that nothing is: with an empty list SQLite finds no way to use the index that a question names.
 pub fn numbers(kinds: &[Kind]) -> String {
+    if kinds.is_empty() {
+        return "-1".to_owned();
+    }
     kinds.iter().map(|kind| kind.0.to_string()).collect::<Vec<_>>().join(",")
 }
 

@@ -231,6 +231,30 @@ fn lists_are_right(world: &World, filter: &Filter) {
 }
 
 #[test]
+fn a_filter_that_means_no_kind_of_record_is_answered_with_none() {
+    let world = world(300);
+    let of = |what: Option<&str>, came: &str, folder: Option<&str>| Filter {
+        what: what.map(|what| what.parse().unwrap()),
+        came: Some(came.parse().unwrap()),
+        folder: folder.map(str::to_owned),
+        ..Filter::default()
+    };
+    // No login breaks off; nothing that was done has failed, also where records are looked at one by one.
+    for filter in [
+        of(Some("logins"), "aborted", None),
+        of(Some("logins"), "aborted", Some("/none")),
+        of(Some("logins"), "aborted", Some("/")),
+        of(None, "done", Some("/none")),
+        of(None, "done", Some("/in/deep")),
+        of(None, "done", None),
+    ] {
+        figures_are_right(&world, &filter);
+        lists_are_right(&world, &filter);
+        assert_eq!(world.reader.failures(&filter, 100).unwrap(), [], "{filter:?}");
+    }
+}
+
+#[test]
 fn people_and_speeds_are_told_apart() {
     let world = world(3000);
     let all = Filter::default();

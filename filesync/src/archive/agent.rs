@@ -245,7 +245,10 @@ impl Agent {
     }
 
     async fn settle(&mut self, session: &Session, last: Option<&str>) -> Result<(), String> {
-        if last.is_some_and(|last| last != session.address) {
+        // The same address may have lost the place and got it back meanwhile, or lead to another machine.
+        let last_epoch = self.scribe.record().setting("last_epoch").map_err(|error| error.to_string())?;
+        let has_moved = last_epoch.is_some() && session.epoch.is_some() && last_epoch != session.epoch;
+        if last.is_some_and(|last| last != session.address) || has_moved {
             // What waits was judged by what the record said before, which changes also where this breaks off.
             self.queue.clear();
             (self.files, self.texts) = (HashSet::new(), HashSet::new());
@@ -254,6 +257,9 @@ impl Agent {
             self.board.change(|report| report.files_lost += lost);
         }
         self.scribe.note(Note::Setting("last_server", session.address.clone())).await?;
+        if let Some(epoch) = &session.epoch {
+            self.scribe.note(Note::Setting("last_epoch", epoch.clone())).await?;
+        }
         self.scribe.note(Note::Setting("host_keys", self.door.remembered().join("\n"))).await?;
         Ok(())
     }

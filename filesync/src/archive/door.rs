@@ -24,6 +24,8 @@ pub struct Session {
     pub client: Client,
     /// The address that answered.
     pub address: String,
+    /// The master's epoch, where the server tells one.
+    pub epoch: Option<String>,
     /// Whether the account can only add: then removing takes nothing but an upload that is not finished.
     pub adds_only: bool,
     /// Whether the server tells hashes of what has arrived, as far as is known.
@@ -111,6 +113,7 @@ impl Door {
             tracing::info!("{server}: host key {shown} is remembered from now on");
             self.remembered.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
         }
+        let mut epoch = None;
         if client.has(WHOAMI) {
             let told = client.extended(WHOAMI, &[]).await.map_err(|error| away(error.to_string()))?;
             let whoami: Whoami = serde_json::from_slice(&told)
@@ -118,12 +121,13 @@ impl Door {
             if whoami.role != Role::Master {
                 return Err(away("is a standby".into()));
             }
+            epoch = whoami.epoch;
         }
         let probed = client.open(PROBE, open_flag::READ, None).await;
         let adds_only = matches!(probed, Err(ClientError::Status { code: Code::PermissionDenied, .. }));
         let tells_hashes = AtomicBool::new(client.has("check-file-name"));
         let continues = AtomicBool::new(true);
-        Ok(Session { client, address: server.to_owned(), adds_only, tells_hashes, continues })
+        Ok(Session { client, address: server.to_owned(), epoch, adds_only, tells_hashes, continues })
     }
 
     /// Decides about a host key. One that is new, where that may be, is left in `seen`.

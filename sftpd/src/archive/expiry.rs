@@ -119,6 +119,8 @@ impl Keeper {
                         self.is_gone(&file.path)?;
                     }
                     Err(StorageError::System(Errno::NOENT)) => self.is_gone(&file.path)?,
+                    // It has grown since it was looked at: what the chain says of it comes first.
+                    Err(StorageError::System(Errno::BUSY)) => self.gathered.touch(&file.path, self.read_ms, true),
                     Err(error) => self.problem = Some(cannot(file, &error)),
                 }
             }
@@ -158,7 +160,7 @@ impl Keeper {
             return Ok(None);
         }
         Ok(Some(Change::Remove(
-            self.volume.place_in(&file.path).and_then(|place| place.only_as_it_is()).map_err(text)?,
+            self.volume.place_in(&file.path).and_then(|place| place.only_so_long(file.size)).map_err(text)?,
         )))
     }
 

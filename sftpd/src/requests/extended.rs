@@ -80,7 +80,9 @@ pub fn home_directory(sftp: &mut Sftp, request: &mut Request<'_>) -> Result<Repl
 pub fn whoami(sftp: &mut Sftp, _: &mut Request<'_>) -> Result<Reply, Stop> {
     let account = sftp.identity.name().to_owned();
     let admin = sftp.daemon.accounts().get(&account).is_some_and(|account| account.admin);
-    let answer = serde_json::to_vec(&Whoami { account, admin, role: sftp.daemon.roles.now().node.role });
+    let now = sftp.daemon.roles.now();
+    let epoch = now.node.epoch.as_ref().map(|epoch| epoch.id.clone());
+    let answer = serde_json::to_vec(&Whoami { account, admin, role: now.node.role, epoch });
     Ok(Reply::Extended(answer.map_err(|error| Fault::failure(error.to_string()))?))
 }
 

@@ -29,13 +29,15 @@ pub struct Place {
     pub(super) name: Vec<u8>,
     /// What must stand there, for a change that was allowed on the strength of it.
     pub(super) expected: Option<FolderId>,
+    /// How long it must be as well, in bytes.
+    expected_bytes: Option<u64>,
     /// What tells the folder from every other, once somebody has asked: it stays the same while the folder is open.
     folder_id: OnceLock<FolderId>,
 }
 
 impl Place {
     pub(super) fn new(folder: Arc<OwnedFd>, name: &[u8]) -> Place {
-        Place { folder, name: name.to_vec(), expected: None, folder_id: OnceLock::new() }
+        Place { folder, name: name.to_vec(), expected: None, expected_bytes: None, folder_id: OnceLock::new() }
     }
 
     /// What tells its folder from every other.
@@ -57,6 +59,11 @@ impl Place {
         Ok(Place { expected: Some(self.id()?), ..self })
     }
 
+    /// As [`Place::only_as_it_is`], and only while it is so long: what has grown meanwhile is left alone, with `EBUSY`.
+    pub fn only_so_long(self, bytes: u64) -> Result<Place> {
+        Ok(Place { expected_bytes: Some(bytes), ..self.only_as_it_is()? })
+    }
+
     /// Whether it is for a change of what stands there.
     pub fn is_expected(&self) -> bool {
         self.expected.is_some()
@@ -65,7 +72,11 @@ impl Place {
     /// Refuses what is no longer what it was to be.
     pub(super) fn check_expected(&self) -> Result<()> {
         match self.expected {
-            Some(expected) if self.id()? != expected => Err(Errno::NOENT.into()),
+            Some(expected) if self.id()? != expected => return Err(Errno::NOENT.into()),
+            _ => {}
+        }
+        match self.expected_bytes {
+            Some(bytes) if self.attributes()?.size != bytes => Err(Errno::BUSY.into()),
             _ => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pair::node::Role;
+use rustix::io::Errno;
 
 use super::*;
 use crate::storage::{Closing, Writer};
@@ -345,6 +346,23 @@ async fn a_rename_of_what_stood_there_takes_nothing_else() {
     assert_eq!(content(&fixture, "mine").unwrap(), b"of another");
     rename(place("mine").only_as_it_is().unwrap(), place("taken")).await.unwrap();
     assert_eq!(content(&fixture, "taken").unwrap(), b"of another");
+}
+
+#[tokio::test]
+async fn what_has_grown_since_it_was_looked_at_is_not_removed() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.open();
+    put(&volume, "log", b"first").await.unwrap();
+    let root = volume.root("alice").unwrap();
+    let as_long = |bytes| root.place(b"log").unwrap().only_so_long(bytes).unwrap();
+    let remove = |place| volume.commit(Change::Remove(place), Some("alice".into()));
+    let looked_at = as_long(5);
+    let mut file = std::fs::File::options().append(true).open(fixture.data().join("alice/log")).unwrap();
+    std::io::Write::write_all(&mut file, b"second").unwrap();
+    assert!(matches!(remove(looked_at).await, Err(StorageError::System(Errno::BUSY))));
+    assert_eq!(content(&fixture, "log").unwrap(), b"firstsecond");
+    remove(as_long(11)).await.unwrap();
+    assert!(content(&fixture, "log").is_none());
 }
 
 #[tokio::test]
