@@ -480,6 +480,43 @@ fn a_wrong_password_or_host_key_is_said_and_tried_seldom() {
     assert!(status.success() && text.contains("lets agent01 in, and takes files"), "{text}");
 }
 
+/// Other ways to know the pair than by fingerprints: OpenSSH's file of known hosts, and the key of the first contact.
+#[test]
+fn known_hosts_and_the_first_contact_tell_the_pair_from_a_stranger() {
+    let [ours, strange] = [(); 2].map(|()| Machine::master().users(&users()).start());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    let scanned = |machine: &Machine| {
+        let port = machine.address().port().to_string();
+        Command::new("ssh-keyscan").args(["-p", &port, "127.0.0.1"]).output().unwrap().stdout
+    };
+    std::fs::write(&file, scanned(&ours)).unwrap();
+    let known = |machine: &Machine| {
+        Agent::new("agent01", &[machine.address()], "").with("KNOWN_HOSTS", &file.display().to_string())
+    };
+    let (status, text) = run(&mut known(&ours).command(&["check"]));
+    assert!(status.success() && text.contains("lets agent01 in"), "{text}");
+    // The same address with another key, and an address of which the file says nothing.
+    let port = |machine: &Machine| format!("[127.0.0.1]:{} ", machine.address().port());
+    let theirs = String::from_utf8(scanned(&ours)).unwrap().replace(&port(&ours), &port(&strange));
+    for content in [theirs.into_bytes(), scanned(&ours)] {
+        std::fs::write(&file, content).unwrap();
+        let (status, text) = run(&mut known(&strange).command(&["check"]));
+        assert!(status.code() == Some(2) && text.contains(&strange.host_key()), "{text}");
+    }
+    // Whoever came first is remembered, also over a restart; another is not let through afterwards.
+    let mut first = Agent::new("agent01", &[ours.address()], "").with("TRUST_FIRST", "true");
+    std::fs::write(first.log("a.log"), "line\n").unwrap();
+    first.start();
+    eventually("it has arrived", || lines(ours.data(), "agent01").contains_key("line"));
+    first.kill();
+    let mut first = first.with("SERVER", &strange.address().to_string());
+    std::fs::write(first.log("b.log"), "secret\n").unwrap();
+    first.start();
+    first.wait_for_word("which is not known here");
+    assert!(lines(strange.data(), "agent01").is_empty());
+}
+
 #[test]
 fn a_full_volume_is_said_and_waited_for() {
     if !rustix::process::geteuid().is_root() {
