@@ -33,9 +33,9 @@ const BEGUN_REST: Duration = Duration::from_millis(50);
 /// How long a machine may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// How long one may take when a person waits: an answer takes milliseconds, and who was promoted beside a master that was only slow is heard of a
-/// second later.
-const ASKED_ANSWER_MAX: Duration = Duration::from_millis(700);
+/// How long one may take when a machine is to be promoted because another is dead: an answer takes milliseconds, and who was promoted beside a
+/// master that was only slow is heard of a second later.
+const HASTY_ANSWER_MAX: Duration = Duration::from_millis(700);
 
 /// What is known of another machine.
 #[derive(Clone, Default)]
@@ -188,10 +188,19 @@ async fn exchange(daemon: &Arc<Daemon>, address: &str) -> Result<(Hello, Arc<Cli
     Ok((theirs, client))
 }
 
-/// Asks all machines now, because a person waits: what each says, or why it does not.
+/// Asks all machines now: what each says, or why it does not. For orders while all is well: nobody loses anything by waiting.
 pub async fn ask_all(daemon: &Arc<Daemon>) -> Vec<(String, Result<Hello, Failure>)> {
+    ask_all_within(daemon, ANSWER_MAX).await
+}
+
+/// The same in haste, while uploads wait for a new master.
+pub async fn ask_all_in_haste(daemon: &Arc<Daemon>) -> Vec<(String, Result<Hello, Failure>)> {
+    ask_all_within(daemon, HASTY_ANSWER_MAX).await
+}
+
+async fn ask_all_within(daemon: &Arc<Daemon>, longest: Duration) -> Vec<(String, Result<Hello, Failure>)> {
     let ask = |address: String| async move {
-        let answer = meet(daemon, &address, ASKED_ANSWER_MAX).await;
+        let answer = meet(daemon, &address, longest).await;
         (address, answer)
     };
     join_all(daemon.peers.seen().into_keys().map(ask)).await

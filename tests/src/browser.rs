@@ -19,9 +19,6 @@ use crate::wait::within;
 /// How long a page may take to become what a test expects. A browser on a small machine that others use, too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a page may take to fit into another window.
-const FITTING: Duration = Duration::from_secs(10);
-
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
@@ -183,7 +180,7 @@ impl Browser {
                 outside.is_empty()
             };
             let fitted =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within(FITTING, "the page fits", fits)));
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within(PATIENCE, "the page fits", fits)));
             assert!(fitted.is_ok(), "{what} {view:?}: {outside}");
         }
         assert_eq!(self.count("img, b, [onerror]"), 0, "{what}: a name has become markup");

@@ -121,8 +121,13 @@ impl Duo {
     pub fn wait_until_settled(&self) -> usize {
         let mut master = None;
         eventually("one machine is the master and the other follows it", || {
-            master =
-                self.master().filter(|master| self.status(1 - master).is_some_and(|status| status.reached.is_some()));
+            let has_all = |standby: usize| {
+                let [Some(own), Some(other)] = [standby, 1 - standby].map(|index| self.status(index)) else {
+                    return false;
+                };
+                own.reached.is_some() && own.accounts_generation == other.accounts_generation
+            };
+            master = self.master().filter(|master| has_all(1 - master));
             master.is_some()
         });
         master.expect("it was found")
@@ -138,11 +143,13 @@ impl Duo {
         });
     }
 
-    /// Waits until a machine is a standby that the other has brought up to something.
+    /// Waits until a machine is a standby that the other, the master, has brought up to something, with its accounts.
     #[track_caller]
     pub fn wait_until_follows(&self, index: usize) {
         eventually(&format!("machine {index} follows the other"), || {
-            self.status(index).is_some_and(|status| status.phase == Phase::Standby && status.reached.is_some())
+            let [Some(own), Some(other)] = [index, 1 - index].map(|index| self.status(index)) else { return false };
+            let has_all = own.reached.is_some() && own.accounts_generation == other.accounts_generation;
+            own.phase == Phase::Standby && other.phase == Phase::Master && has_all
         });
     }
 

@@ -49,7 +49,7 @@ fn one_message_tells_that_a_standby_is_gone_and_one_that_it_is_back_also_over_re
     let url = format!("http://{}/hook", receiver.address);
     let mut pair = Pair::start_with(&[
         ("FILESYNC_ALARM_URL", &url),
-        ("FILESYNC_ALARM_LAG", "2s"),
+        ("FILESYNC_ALARM_LAG", "10s"),
         ("FILESYNC_FOLLOW", "true"),
         ("LOG_LEVEL", "debug"),
     ]);

@@ -205,9 +205,9 @@ fn the_chain_tells_of_all_that_came_and_verify_names_whoever_tampered_with_it() 
     assert_ne!(early, digest);
     let (is_clean, text) = verify(&machine, &["--expect", &digest]);
     assert!(is_clean && text.contains("all is as it was sent"), "{text}");
-    assert!(machine.activity().iter().any(|record| {
+    machine.wait_for_activity("the digest", |record| {
         record.sender == "Archive" && record.method.as_ref().is_some_and(|method| method.contains(&digest))
-    }));
+    });
     // Sealed by the machine itself, and its clients cannot come near it.
     assert!(!machine.sftp(AGENT).run("ls /admin\n").ok);
     std::fs::write(machine.path(AGENT.0, "app.log"), "first\nSecond\n").unwrap();

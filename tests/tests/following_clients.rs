@@ -295,7 +295,7 @@ impl Broken {
 
 /// Breaks an upload of OpenSSH's sftp off and goes on with it at the new master.
 fn reput(broken: &Broken) -> Outcome {
-    let (upload, _client) = broken.sftp("put", &["-l", "8000"]);
+    let (upload, _client) = broken.sftp("put", &["-l", "3000"]);
     let mut client = broken.hand_over_during(upload);
     assert!(!client.wait().unwrap().success(), "it hears that it has not arrived");
     broken.check_nothing_has_changed();

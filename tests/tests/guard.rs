@@ -241,7 +241,9 @@ fn an_old_client_comes_in_by_its_accounts_exception_only_and_only_from_there() {
     // PuTTY names the old one first.
     let capable = login(&machine, "127.0.5.1", USER).option("MACs=hmac-sha1,hmac-sha2-256-etm@openssh.com");
     assert!(capable.option("Ciphers=aes128-ctr").can_log_in(), "what it could do without keeps nobody out");
-    let later = machine.activity().into_iter().filter(|record| record.sender == "login").skip(1);
+    let logins = || machine.activity().into_iter().filter(|record| record.sender == "login");
+    eventually("all four are on record", || logins().count() >= 4);
+    let later = logins().skip(1);
     let with: Vec<_> = later.map(|record| record.old_algorithms.unwrap_or_default()).collect();
     assert_eq!(with, ["", "", "hmac-sha1"]);
     for (from, whose) in [("127.0.6.1", ("late", "x")), ("127.0.7.1", old)] {

@@ -99,8 +99,11 @@ impl Work {
                 command.arg(format!("sftp://127.0.0.1:{port}/{name}"));
             }
             Kind::Lftp => {
-                let put = if is_again { "put -c" } else { "put" };
-                let put = format!("{LFTP}; set net:max-retries 1; set net:timeout 5; {put} {shown} -o {name}; exit");
+                // What is to succeed may wait for a slow disk.
+                let (put, timeout_s) = if is_again { ("put -c", 60) } else { ("put", 5) };
+                let put = format!(
+                    "{LFTP}; set net:max-retries 1; set net:timeout {timeout_s}; {put} {shown} -o {name}; exit"
+                );
                 let url = format!("sftp://127.0.0.1:{port}");
                 command.args(["-u", &format!("{},{}", USER.0, USER.1), "-e", &put, &url]);
             }

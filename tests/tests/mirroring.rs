@@ -104,7 +104,8 @@ fn a_standby_that_was_away_catches_up_and_is_spoken_of_once() {
 
 #[test]
 fn a_transfer_that_is_cut_off_goes_on_where_it_was() {
-    let mut pair = Pair::start();
+    // Slow enough to be caught on its way.
+    let mut pair = Pair::start_with(&[("FILESYNC_BANDWIDTH", "60MiB/s")]);
     std::fs::create_dir_all(pair.master.path("EPuser", "")).unwrap();
     let content: Vec<u8> =
         (0..80_000_000_u32).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();

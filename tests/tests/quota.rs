@@ -234,10 +234,10 @@ fn sized(bytes: u64) -> Attrs {
 async fn eventually_left(client: &Client, name: &[u8]) {
     let is_left = async {
         while client.stat(name).await.unwrap().size != Some(9) {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), is_left).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(60), is_left).await.unwrap();
 }
 
 async fn put_bytes(client: &Client, name: &[u8], bytes: usize) -> Result<(), pair::client::ClientError> {

@@ -70,10 +70,9 @@ impl Trio {
     fn wait_until_settled(&self, master: usize) {
         eventually(&format!("machine {master} is the master of both others"), || {
             let all: Vec<Option<Status>> = self.machines.iter().map(Machine::status).collect();
-            let Some(epoch) = all[master].as_ref().filter(|it| it.phase == Phase::Master).map(|it| it.epoch) else {
-                return false;
-            };
-            let follows = |it: &Status| it.phase == Phase::Standby && it.epoch == epoch && it.reached.is_some();
+            let Some(now) = all[master].as_ref().filter(|it| it.phase == Phase::Master) else { return false };
+            let has_all = |it: &Status| it.reached.is_some() && it.accounts_generation == now.accounts_generation;
+            let follows = |it: &Status| it.phase == Phase::Standby && it.epoch == now.epoch && has_all(it);
             (0..3).filter(|index| *index != master).all(|index| all[index].as_ref().is_some_and(follows))
         });
     }
@@ -112,19 +111,19 @@ fn a_promotion_takes_the_other_standby_along_and_the_dead_master_returns() {
     let mut trio = Trio::start();
     assert!(trio.put(0, "before"));
     trio.wait_until_equal();
-    // Else the one that knows itself behind the other rightly refuses.
-    eventually("both standbys have come equally far", || trio.status(1).reached == trio.status(2).reached);
     assert!(trio.refused(1, &["promote"]).contains("answers as master"));
     trio.kill(0);
-    assert_eq!(trio.moved(2, &["promote"]).epoch, 2);
-    assert!(trio.put(2, "while-one-is-away"));
+    // The one that a last heartbeat has reached is the one to be promoted, and the other refuses.
+    let (new, other) = if trio.status(1).reached > trio.status(2).reached { (1, 2) } else { (2, 1) };
+    assert_eq!(trio.moved(new, &["promote"]).epoch, 2);
+    assert!(trio.put(new, "while-one-is-away"));
     eventually("the other standby follows the new master", || {
-        let status = trio.status(1);
-        status.phase == Phase::Standby && status.epoch == trio.status(2).epoch && status.reached.is_some()
+        let status = trio.status(other);
+        status.phase == Phase::Standby && status.epoch == trio.status(new).epoch && status.reached.is_some()
     });
     trio.run(0);
-    trio.wait_until_settled(2);
-    assert!(trio.put(2, "after") && !trio.put(0, "refused") && !trio.put(1, "refused"));
+    trio.wait_until_settled(new);
+    assert!(trio.put(new, "after") && !trio.put(0, "refused") && !trio.put(other, "refused"));
     trio.wait_until_equal();
 }
 
@@ -138,6 +137,7 @@ fn a_standby_that_was_away_for_two_takeovers_comes_back_to_the_third_master() {
     assert_eq!(trio.moved(0, &["switchover", "--to", &trio.way_to(1)]).epoch, 2);
     assert!(trio.put(1, "by-the-second"));
     eventually("the first follows", || trio.status(0).phase == Phase::Standby && trio.status(0).reached.is_some());
+    eventually("it has the file", || trio.machines[0].path(USER.0, "by-the-second").exists());
     trio.kill(1);
     assert_eq!(trio.moved(0, &["promote"]).epoch, 3);
     assert!(trio.put(0, "by-the-first-again"));

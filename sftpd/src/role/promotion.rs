@@ -14,7 +14,7 @@ use pair::peer::Failure;
 
 use super::standing::Event;
 use crate::daemon::Daemon;
-use crate::peers::{ask_all, has_our_host_keys};
+use crate::peers::{ask_all_in_haste, has_our_host_keys};
 
 /// What another machine has answered, by its address.
 type Answer = (String, Result<Hello, Failure>);
@@ -29,7 +29,7 @@ pub async fn promote(daemon: &Arc<Daemon>, force: Option<&str>) -> Result<Move, 
     }
     let began = Instant::now();
     let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let answers = ask_all(daemon).await;
+    let answers = ask_all_in_haste(daemon).await;
     if let Some(name) = force
         && !answers.iter().any(|(address, _)| is_called(daemon, address, name))
     {
