@@ -165,7 +165,8 @@ fn settings() -> russh::client::Config {
 pub fn is_known_host(file: &std::path::Path, host: &str, port: u16, shown: &PublicKey) -> Result<bool, String> {
     russh::keys::check_known_hosts_path(host, port, shown, file).map_err(|error| match error {
         russh::keys::Error::KeyChanged { line } => {
-            format!("shows another host key than {} has in line {line}: nothing was sent", file.display())
+            let shown = crate::keys::fingerprint(shown);
+            format!("shows the host key {shown}, and {} has another in line {line}: nothing was sent", file.display())
         }
         error => format!("cannot be looked up in {}: {error}", file.display()),
     })
